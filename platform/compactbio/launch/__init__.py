@@ -1,0 +1,1 @@
+"""The driver: Ray, the stages of a job, and the command line."""

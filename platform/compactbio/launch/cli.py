@@ -1,0 +1,119 @@
+"""The command line. Each command reads its input, calls one function, and prints what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from compactbio import __version__
+from compactbio.launch import environment
+from compactbio.spec.base import SpecError
+from compactbio.spec.job import JobSpec, Tracking
+from compactbio.spec.load import load
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """Commands whose foreseeable errors are a message and an exit code, not a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SpecError as error:
+            click.echo(f"compactbio: {error}", err=True)
+            sys.exit(BAD_INPUT)
+        except KeyboardInterrupt:
+            click.echo("compactbio: interrupted", err=True)
+            sys.exit(INTERRUPTED)
+
+
+_spec = click.argument("spec", type=click.Path(path_type=Path))
+_overrides = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the spec.")
+_storage = click.option(
+    "--storage", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="The folder of the runs."
+)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Distil, pretrain, fine-tune and score compact biomedical language models."""
+    environment.prepare_driver()
+
+
+@main.command()
+@_spec
+@_overrides
+def run(spec: Path, overrides: tuple[str, ...]) -> None:
+    """Run the job that SPEC describes."""
+    from compactbio.launch.run import JobFailedError, run_job
+
+    try:
+        result = run_job(load(spec, list(overrides)), Console(stderr=True))
+    except JobFailedError as error:
+        click.echo(f"compactbio: {error}", err=True)
+        sys.exit(1)
+    if result.table:
+        click.echo(f"\n{result.table}\n")
+    click.echo(f"report    {result.folder / 'report' / 'index.html'}")
+    for name, folder in result.models.items():
+        click.echo(f"model     {name}: {folder}")
+    click.echo(f"tracking  {result.tracking_uri}, experiment {result.experiment}; to browse it: {result.ui_command}")
+
+
+@main.command()
+@_spec
+@_overrides
+def plan(spec: Path, overrides: tuple[str, ...]) -> None:
+    """Resolve SPEC and print what it comes to, without training."""
+    from compactbio.launch.plan import describe
+
+    click.echo(describe(load(spec, list(overrides))))
+
+
+@main.command()
+def doctor() -> None:
+    """Print what this machine has and what will be used of it."""
+    from compactbio.launch.doctor import describe
+
+    click.echo(describe())
+
+
+@main.command()
+@click.argument("run_folder", type=click.Path(path_type=Path))
+def report(run_folder: Path) -> None:
+    """Write the report of a finished run anew, and print its table."""
+    from compactbio.reporting.page import write_report
+
+    click.echo(write_report(run_folder))
+    click.echo(f"\nreport    {run_folder / 'report' / 'index.html'}")
+
+
+@main.command()
+@_storage
+@click.option("--port", type=int, default=5000, show_default=True)
+def ui(storage: Path, port: int) -> None:
+    """Start the MLflow UI on the store of these runs."""
+    from compactbio.tracking.mlflow_store import tracking_uri
+
+    uri = tracking_uri(Tracking(), storage)
+    if uri.startswith("sqlite:") and not (storage / "mlflow.db").exists():
+        raise SpecError.at("--storage", f"there is no MLflow store in {storage}; run a job first, or name its storage")
+    click.echo(f"MLflow UI on http://127.0.0.1:{port} (store {uri}); stop it with Ctrl-C")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--port", str(port)]
+    sys.exit(subprocess.call(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON schema of specs, for editors that complete and check YAML."""
+    click.echo(json.dumps(JobSpec.model_json_schema(by_alias=True), indent=2))

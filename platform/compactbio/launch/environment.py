@@ -1,0 +1,34 @@
+"""The environment of the driver and of every process that Ray starts for it."""
+
+from __future__ import annotations
+
+import os
+
+_DEFAULTS = {
+    # No telemetry, of any dependency, unless the user's environment asks for it.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    # Quieter and quicker.
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+_OFFLINE = {"HF_HUB_OFFLINE": "1"}
+_CPU = {"DS_ACCELERATOR": "cpu"}
+
+
+def prepare_driver() -> None:
+    """Sets what is not set yet; to be called before ray, mlflow and transformers are imported."""
+    for name, value in (_DEFAULTS | _OFFLINE | _CPU).items():
+        os.environ.setdefault(name, value)
+
+
+def for_workers(*, use_gpu: bool, online: bool) -> dict[str, str]:
+    """The environment of Ray's workers. The driver itself computes nothing, and stays on the CPU."""
+    names = _DEFAULTS | ({} if online else _OFFLINE)
+    settings = {name: os.environ.get(name, value) for name, value in names.items()}
+    return settings | {"DS_ACCELERATOR": "cuda" if use_gpu else "cpu"}

@@ -1,0 +1,88 @@
+"""What can be known to fail is found before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from transformers import PreTrainedConfig
+
+from compactbio.data.corpus import require_text
+from compactbio.models.load import Tokenizer, load_config, load_tokenizer
+from compactbio.models.student import check_fit, student_config
+from compactbio.spec.base import SpecError
+from compactbio.spec.job import STAGE_PREFIX, Cluster, Distill, Finetune, JobSpec, start_field
+from compactbio.spec.references import locate, locate_file
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What the checks found out: the job's tokenizer, and the configuration of every stage's student and teacher."""
+
+    tokenizer: Tokenizer | None
+    students: Mapping[str, PreTrainedConfig]
+    teachers: Mapping[str, PreTrainedConfig]
+
+
+def check(spec: JobSpec) -> Preflight:
+    """Looks at files, models, fit and cores. Raises SpecError."""
+    if spec.cluster.address is None:
+        check_cores(spec.cluster, len(os.sched_getaffinity(0)), "this machine has")
+    tokenizer = None
+    if spec.corpus is not None:
+        require_text(spec.corpus)
+        field = "corpus.tokenizer" if spec.corpus.tokenizer else "teacher"
+        source = spec.corpus.tokenizer or spec.teacher
+        assert source is not None
+        tokenizer = load_tokenizer(source, field, online=spec.online)
+    students: dict[str, PreTrainedConfig] = {}
+    teachers: dict[str, PreTrainedConfig] = {}
+    for name, stage in spec.stages.items():
+        place = f"stages.{name}"
+        configs = {field: _config(spec, model, f"{place}.{field}", students) for field, model in stage.models().items()}
+        if isinstance(stage, Finetune):
+            for task_name, task in stage.tasks.items():
+                locate_file(task.text, f"{place}.tasks.{task_name}.text")
+            continue
+        students[name] = student_config(stage, configs[start_field(stage)], place)
+        if isinstance(stage, Distill):
+            teachers[name] = configs["teacher"]
+            check_fit(stage, students[name], teachers[name], place)
+        if tokenizer is not None and students[name].vocab_size < len(tokenizer):
+            raise SpecError.at(
+                f"{place}.student",
+                f"its vocabulary has {students[name].vocab_size} entries, the tokenizer {len(tokenizer)}; "
+                "name the tokenizer that belongs to the model under corpus.tokenizer",
+            )
+    return Preflight(tokenizer, students, teachers)
+
+
+def check_cores(cluster: Cluster, num_cpus: float, whose: str) -> None:
+    """Raises SpecError where the workers ask for more CPUs than there are."""
+    wanted = cluster.num_workers * cluster.cpus_per_worker
+    if wanted > num_cpus:
+        raise SpecError.at(
+            "cluster.num_workers",
+            f"{cluster.num_workers} workers x {cluster.cpus_per_worker} CPUs (cluster.cpus_per_worker) need {wanted} CPUs, "
+            f"{whose} {num_cpus:g}; ask for fewer, or name a cluster under cluster.address",
+        )
+
+
+def resolve_model(spec: JobSpec, model: str, field: str, made: Mapping[str, str]) -> str:
+    """Where a model that a stage names lies; `made` has the folders of the stages that are done."""
+    if model.startswith(STAGE_PREFIX):
+        return made[model.removeprefix(STAGE_PREFIX)]
+    if model == "teacher":
+        assert spec.teacher is not None
+        return locate(spec.teacher, "teacher")
+    return locate(model, field)
+
+
+def _config(spec: JobSpec, model: str, field: str, made: Mapping[str, PreTrainedConfig]) -> PreTrainedConfig:
+    if model.startswith(STAGE_PREFIX):
+        return made[model.removeprefix(STAGE_PREFIX)]
+    if model == "teacher":
+        assert spec.teacher is not None
+        return load_config(spec.teacher, "teacher", online=spec.online)
+    return load_config(model, field, online=spec.online)

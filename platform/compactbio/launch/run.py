@@ -1,0 +1,182 @@
+"""THE driver: one function runs a job, from its spec to its report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+from ray.exceptions import RayError, RayTaskError
+from ray.train import TrainingFailedError
+from rich.console import Console
+
+from compactbio.launch import environment, preflight, stages
+from compactbio.launch.progress import Display, repeating
+from compactbio.launch.ray_session import ray_session
+from compactbio.launch.run_folder import create_run_folder, git_sha
+from compactbio.models.load import quiet_transformers
+from compactbio.reporting.collect import RESULTS_FILE
+from compactbio.reporting.page import write_report
+from compactbio.spec.base import Section, SpecError
+from compactbio.spec.job import Finetune, JobSpec
+from compactbio.tracking.journal import Follower, Journal
+from compactbio.tracking.mlflow_store import MlflowStore, tracking_uri
+
+log = logging.getLogger(__name__)
+
+_DISPLAY_EVERY_SECONDS = 0.5
+_TRACK_EVERY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where a finished job left things."""
+
+    folder: Path
+    tracking_uri: str
+    experiment: str
+    table: str
+    """The results as text; empty where the job has no scores."""
+
+    models: dict[str, str]
+    """Training stage to the folder of its exported model."""
+
+    ui_command: str
+
+
+class JobFailedError(RuntimeError):
+    """A stage failed while it ran; the message says which, why, and where the run's folder is."""
+
+
+def run_job(spec: JobSpec, console: Console) -> RunResult:
+    """Runs every stage of a job, tracks it, and writes its report.
+
+    Raises SpecError before anything is written where the job cannot be run as it is, and JobFailedError later.
+    """
+    env_vars = environment.for_workers(use_gpu=spec.cluster.use_gpu, online=spec.online)
+    quiet_transformers()
+    preflight.check(spec)
+    storage = Path(spec.storage).expanduser().resolve()
+    with ExitStack() as stack:
+        stack.enter_context(ray_session(spec.cluster, env_vars))
+        storage.mkdir(parents=True, exist_ok=True)
+        uri, experiment = tracking_uri(spec.tracking, storage), spec.tracking.experiment or spec.name
+        store = MlflowStore(uri, experiment, storage / "mlartifacts")
+        folder = create_run_folder(spec)
+        console.print(f"run folder {folder}", highlight=False, soft_wrap=True)
+        stack.enter_context(_following(folder, store, console))
+        table, models = _run_stages(spec, folder, storage)
+    return RunResult(folder, uri, experiment, table, models, _ui_command(storage, uri))
+
+
+@contextmanager
+def _following(folder: Path, store: MlflowStore, console: Console) -> Iterator[None]:
+    """Shows and tracks what the journals say, each in a thread of its own, until the end."""
+    shown, sent = Follower(folder), Follower(folder)
+
+    def track() -> None:
+        try:
+            store.catch_up(sent)
+        except (MlflowException, OSError) as error:
+            log.warning("MLflow did not take the latest metrics and will be tried again: %s", error)
+
+    with Display(console) as display:
+        try:
+            with repeating(track, _TRACK_EVERY_SECONDS), repeating(lambda: display.catch_up(shown), _DISPLAY_EVERY_SECONDS):
+                yield
+        except BaseException:
+            store.fail_open_runs()
+            raise
+
+
+def _run_stages(spec: JobSpec, folder: Path, storage: Path) -> tuple[str, dict[str, str]]:
+    """The stages in their order, then the report. Returns its table, and the models that were made."""
+    journal = Journal(folder)
+    tags = {"recipe": spec.name, "spec_digest": spec.digest(), "git_sha": git_sha(), "python": sys.version.split()[0]}
+    tags |= {"teacher": spec.teacher} if spec.teacher else {}
+    journal.start(folder.name, tags)
+    journal.params(_flat(spec))
+    journal.artifact(folder / "spec.yaml")
+    made: dict[str, str] = {}
+    results: dict[str, object] = {"name": spec.name, "digest": spec.digest(), "git_sha": tags["git_sha"]}
+    store: Path | None = None
+    if spec.corpus is not None:
+        with _stage(folder / "corpus", "corpus", tags):
+            store, manifest = stages.run_corpus(spec, folder / "corpus", storage)
+        tags["data_fingerprint"] = manifest.fingerprint
+        results["corpus"] = asdict(manifest)
+    for name, section in spec.stages.items():
+        with _stage(folder / name, name, tags) as stage_journal:
+            stage_journal.params(_flat(section))
+            if isinstance(section, Finetune):
+                cells, footprints = stages.run_finetune(spec, name, section, folder / name, made)
+                results[name] = {
+                    "cells": [asdict(cell) for cell in cells],
+                    "footprints": {model: asdict(found) for model, found in footprints.items()},
+                }
+            else:
+                assert store is not None
+                model = stages.run_training(spec, name, folder / name, store, made)
+                made[name] = str(model)
+                if spec.tracking.register_models:
+                    stage_journal.model(model, f"{spec.name}-{name}", {**tags, "stage": name})
+    (folder / RESULTS_FILE).write_text(json.dumps(results))
+    table = write_report(folder)
+    journal.artifact(folder / "report")
+    journal.end()
+    return table, made
+
+
+@contextmanager
+def _stage(folder: Path, name: str, tags: dict[str, str]) -> Iterator[Journal]:
+    """The journal of a stage, begun and ended."""
+    journal = Journal(folder)
+    journal.start(name, {**tags, "stage": name})
+    try:
+        yield journal
+    except SpecError:
+        journal.end(failed=True)
+        raise
+    except (RayError, TrainingFailedError) as error:
+        journal.end(failed=True)
+        cause = _root_cause(error)
+        if isinstance(cause, SpecError):
+            raise cause from None
+        (folder / "error.txt").write_text(str(error), encoding="utf-8")
+        raise JobFailedError(
+            f"stage {name} failed: {type(cause).__name__}: {str(cause).strip().splitlines()[-1] if str(cause) else ''}\n"
+            f"the whole error is in {folder / 'error.txt'}"
+        ) from error
+    journal.end()
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """What a worker raised, under what Ray wrapped it in."""
+    if isinstance(error, RayTaskError):
+        return _root_cause(error.cause) if isinstance(error.cause, BaseException) else error
+    failures = getattr(error, "worker_failures", None)
+    return _root_cause(next(iter(failures.values()))) if failures else error
+
+
+def _ui_command(storage: Path, uri: str) -> str:
+    if not uri.startswith("sqlite:"):
+        return f"open {uri}"
+    return "compactbio ui" if storage == Path("runs").resolve() else f"compactbio ui --storage '{storage}'"
+
+
+def _flat(section: Section) -> dict[str, object]:
+    """Dotted paths to values."""
+
+    def walk(value: object, path: str) -> Iterator[tuple[str, object]]:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from walk(inner, f"{path}.{key}" if path else key)
+        else:
+            yield path, value
+
+    return dict(walk(section.model_dump(mode="json", by_alias=True), ""))

@@ -1,0 +1,1 @@
+"""Teachers, students, how a student is built from a teacher, and what a forward pass returns."""

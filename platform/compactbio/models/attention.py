@@ -1,0 +1,64 @@
+"""Attention rows taken from the attention call itself: before dropout, and only in the layers that are asked for.
+
+Every other layer, and the output of an observed one, goes through PyTorch's fused attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from compactbio.models.architecture import attention_modules
+
+IMPLEMENTATION = "compactbio_observed"
+_SLOT = "_compactbio_observed_into"
+
+
+def make_observable(model: PreTrainedModel) -> None:
+    """Routes the model's attention calls through `observed_attention`. Raises ValueError where that is impossible."""
+    AttentionInterface.register(IMPLEMENTATION, observed_attention)
+    AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
+    if len(attention_modules(model)) != model.config.num_hidden_layers:
+        raise ValueError(f"the attention of a '{model.config.model_type}' model cannot be observed")
+    model.set_attn_implementation(IMPLEMENTATION)
+
+
+@contextmanager
+def observe(model: PreTrainedModel, layers: frozenset[int]) -> Iterator[dict[int, Tensor]]:
+    """Inside, forward passes fill the dictionary: layer to log-probabilities [B, H, T, T] over keys."""
+    rows: dict[int, Tensor] = {}
+    modules = [(layer, attention_modules(model)[layer]) for layer in sorted(layers)]
+    for layer, module in modules:
+        setattr(module, _SLOT, (rows, layer))
+    try:
+        yield rows
+    finally:
+        for _, module in modules:
+            delattr(module, _SLOT)
+
+
+def observed_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """Fused attention, and the log-softmax of the scores besides where the module is being observed."""
+    slot = getattr(module, _SLOT, None)
+    if slot is not None:
+        rows, layer = slot
+        scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+        rows[layer] = _log_probabilities(query, key, attention_mask, scaling)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _log_probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    scores = torch.matmul(query * scaling, key.transpose(-1, -2))
+    if mask is not None:
+        lowest = torch.finfo(scores.dtype).min  # finite: a key of probability 0 must not turn 0 x log 0 into NaN
+        scores = scores.masked_fill(~mask, lowest) if mask.dtype == torch.bool else (scores + mask).clamp_min(lowest)
+    return scores.log_softmax(dim=-1)

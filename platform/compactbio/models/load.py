@@ -1,0 +1,79 @@
+"""Loading models and tokenizers by path, package or hub name."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import transformers
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from compactbio.data.masking import Vocabulary
+from compactbio.spec.base import SpecError
+from compactbio.spec.references import locate
+
+log = logging.getLogger(__name__)
+
+
+def quiet_transformers() -> None:
+    """No progress bars and load reports from transformers: a run says what matters itself."""
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
+def load_config(reference: str, field: str, *, online: bool) -> PreTrainedConfig:
+    """The model's configuration. Raises SpecError under `field` where there is none."""
+    path = locate(reference, field)
+    try:
+        return AutoConfig.from_pretrained(path, local_files_only=not online)
+    except (OSError, ValueError, KeyError) as error:
+        raise SpecError.at(field, _why_not(reference, path, "model", online, error)) from None
+
+
+def load_tokenizer(reference: str, field: str, *, online: bool) -> Tokenizer:
+    """The model's tokenizer. Raises SpecError under `field` where there is none."""
+    path = locate(reference, field)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=not online)
+    except (OSError, ValueError, KeyError) as error:
+        raise SpecError.at(field, _why_not(reference, path, "tokenizer", online, error)) from None
+    if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
+        raise SpecError.at(field, f"the tokenizer of '{reference}' has no mask or no padding token")
+    return tokenizer
+
+
+def load_masked_lm(reference: str, field: str, *, online: bool, seed: int) -> PreTrainedModel:
+    """The model with its MLM head, in fp32 and eval mode. A head that the checkpoint lacks is drawn from `seed`.
+
+    Raises SpecError under `field` where there is no model.
+    """
+    path = locate(reference, field)
+    transformers.set_seed(seed)
+    try:
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            path, local_files_only=not online, dtype="float32", output_loading_info=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise SpecError.at(field, _why_not(reference, path, "masked language model", online, error)) from None
+    if info["missing_keys"]:
+        log.warning("%s has no weights for %s: drawn at random", reference, ", ".join(sorted(info["missing_keys"])))
+    return model.eval()
+
+
+def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+    """What masking has to know of the tokenizer."""
+    return Vocabulary(
+        size=len(tokenizer),
+        mask_id=tokenizer.mask_token_id,
+        pad_id=tokenizer.pad_token_id,
+        special_ids=tuple(sorted(set(tokenizer.all_special_ids))),
+    )
+
+
+def _why_not(reference: str, path: str, what: str, online: bool, error: Exception) -> str:
+    if Path(path).exists():
+        return f"no {what} of transformers can be loaded from '{reference}': {str(error).splitlines()[0]}"
+    if online:
+        return f"'{reference}' is neither a path here nor a {what} on the hub: {str(error).splitlines()[0]}"
+    return f"'{reference}' is neither a path here nor in the local cache; to download it set online: true"

@@ -1,0 +1,1 @@
+"""Losses as pure functions, the terms that count and total them, and their weighted sum."""

@@ -1,0 +1,121 @@
+"""Terms: what they need of a forward pass, over how much they average, and their sum.
+
+The loss of a part is the sum of its totals over the sum of its counts, over all micro-batches of all workers.
+A term of several parts adds means with different denominators.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from compactbio.data.batches import Batch
+from compactbio.models.forward import Needs, Outputs
+from compactbio.objectives import losses
+from compactbio.spec import objective as spec
+
+
+class Term(Protocol):
+    """One summand of an objective."""
+
+    parts: tuple[str, ...]
+    """Names of its parts, in the order of `count` and `total`."""
+
+    student_needs: Needs
+    teacher_needs: Needs
+
+    def count(self, batch: Batch) -> Tensor:
+        """Denominators of the parts [parts], from the masks alone."""
+
+    def total(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        """Sums of the parts [parts]."""
+
+
+@dataclass(frozen=True)
+class MlmTerm:
+    """Cross-entropy against the labels, a mean over the scored positions."""
+
+    parts = ("mlm",)
+    student_needs = Needs(logits=True)
+    teacher_needs = Needs()
+
+    def count(self, batch: Batch) -> Tensor:
+        return batch.scored.sum()[None].float()
+
+    def total(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        assert student.logits is not None
+        return losses.mlm_sum(student.logits.float(), batch.labels)[None]
+
+
+@dataclass(frozen=True)
+class OutputTerm:
+    """KL of the output distributions, a mean over the scored positions."""
+
+    spec: spec.Output
+    parts = ("output",)
+    student_needs = Needs(logits=True)
+    teacher_needs = Needs(logits=True)
+
+    def count(self, batch: Batch) -> Tensor:
+        return batch.scored.sum()[None].float()
+
+    def total(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        assert student.logits is not None and teacher.logits is not None
+        loss = losses.output_kl_sum(
+            student.logits.float(),
+            teacher.logits.float(),
+            temperature=self.spec.temperature,
+            teacher_first=self.spec.direction == "teacher_student",
+        )
+        return loss[None]
+
+
+class CompactTerm:
+    """Per layer: hidden cosine, a mean over real positions, and attention KL, a mean over heads and real rows."""
+
+    parts = ("compact.hidden", "compact.attention")
+
+    def __init__(self, section: spec.Compact, num_heads: int) -> None:
+        self.spec = section
+        self.num_heads = num_heads
+        self.pairs = list(enumerate(section.layer_map))
+        self.student_needs = _layers(frozenset(range(len(section.layer_map))))
+        self.teacher_needs = _layers(frozenset(section.layer_map))
+
+    def count(self, batch: Batch) -> Tensor:
+        num_real = batch.real.sum().float()
+        return torch.stack([num_real, num_real * self.num_heads])
+
+    def total(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
+        teacher_first = self.spec.direction == "teacher_student"
+        hidden = [
+            losses.cosine_sum(student.hidden[s + 1].float(), teacher.hidden[t + 1].float(), batch.real)
+            for s, t in self.pairs
+        ]
+        attention = [
+            losses.attention_kl_sum(
+                student.attention[s].float(), teacher.attention[t].float(), batch.real, teacher_first=teacher_first
+            )
+            for s, t in self.pairs
+        ]
+        return torch.stack([torch.stack(hidden).sum(), torch.stack(attention).sum()])
+
+
+def _layers(layers: frozenset[int]) -> Needs:
+    return Needs(hidden=frozenset(layer + 1 for layer in layers), attention=layers)
+
+
+def build_terms(objective: spec.Objective, student: PreTrainedConfig) -> dict[str, tuple[float, Term]]:
+    """The objective's terms with their lambda, by name."""
+    terms: dict[str, tuple[float, Term]] = {}
+    if objective.mlm is not None:
+        terms["mlm"] = (objective.mlm.weight, MlmTerm())
+    if objective.output is not None:
+        terms["output"] = (objective.output.weight, OutputTerm(objective.output))
+    if objective.compact is not None:
+        terms["compact"] = (objective.compact.weight, CompactTerm(objective.compact, student.num_attention_heads))
+    return terms

@@ -1,0 +1,1 @@
+"""Tables, plots and one HTML page about a run, from what lies in its folder."""

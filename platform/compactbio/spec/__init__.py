@@ -1,0 +1,1 @@
+"""What a job is: its classes, its loader, its arithmetic. Imports neither torch nor ray."""

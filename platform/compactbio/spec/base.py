@@ -1,0 +1,53 @@
+"""What every section of a spec has in common, and the error that a bad spec raises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Section(BaseModel):
+    """A part of a spec: immutable, strict about types, and without room for unknown keys.
+
+    The docstring under a field is its description in the JSON schema.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+    )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a spec: where (a dotted path), and what to do about it."""
+
+    path: str
+    message: str
+    line: int | None = None
+
+
+class SpecError(ValueError):
+    """A spec, or an input that a spec names, cannot be used. Carries every problem that was found."""
+
+    def __init__(self, problems: list[Problem], source: str | None = None) -> None:
+        self.problems = problems
+        self.source = source
+        super().__init__("\n".join(self._line(problem) for problem in problems))
+
+    @classmethod
+    def at(cls, path: str, message: str) -> SpecError:
+        """A single problem at the dotted path `path`."""
+        return cls([Problem(path, message)])
+
+    def _line(self, problem: Problem) -> str:
+        place = f"{self.source}:{problem.line}: " if self.source and problem.line else ""
+        place = place or (f"{self.source}: " if self.source else "")
+        return f"{place}{problem.path}: {problem.message}" if problem.path else f"{place}{problem.message}"
+
+    def __reduce__(self) -> tuple[type[SpecError], tuple[list[Problem], str | None]]:
+        return (type(self), (self.problems, self.source))  # survives the trip from a Ray worker

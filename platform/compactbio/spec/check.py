@@ -1,0 +1,92 @@
+"""Pairs of values that cannot go together: found before anything starts, all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from compactbio.spec.base import Problem
+from compactbio.spec.job import STAGE_PREFIX, Distill, Finetune, JobSpec, Pretrain
+from compactbio.spec.students import FromTeacherLayers
+
+
+def problems(spec: JobSpec) -> list[Problem]:
+    """Everything about the spec that its fields alone cannot show."""
+    found = list(_references(spec))
+    for name, stage in spec.stages.items():
+        place = f"stages.{name}"
+        if isinstance(stage, Finetune):
+            found += _finetune(stage, place)
+        else:
+            found += _training(spec, stage, place)
+    if spec.training_stages() and spec.corpus is None:
+        found.append(Problem("corpus", "missing: training stages need text; say where it is under corpus.text"))
+    if spec.corpus is not None and spec.corpus.tokenizer is None and spec.teacher is None:
+        found.append(Problem("corpus.tokenizer", "missing: name a tokenizer here, or a teacher whose tokenizer is used"))
+    return found
+
+
+def _references(spec: JobSpec) -> Iterator[Problem]:
+    """Models that stages name must exist by the time that the stage starts."""
+    made: list[str] = []
+    for name, stage in spec.stages.items():
+        for field, model in stage.models().items():
+            path = f"stages.{name}.{field}"
+            if model == "teacher" and spec.teacher is None:
+                yield Problem(path, "there is no teacher: set the job's `teacher` or name another model")
+            if model.startswith(STAGE_PREFIX) and model.removeprefix(STAGE_PREFIX) not in made:
+                known = ", ".join(STAGE_PREFIX + other for other in made) or "none"
+                yield Problem(path, f"'{model}' is not an earlier training stage (there: {known})")
+        if not isinstance(stage, Finetune):
+            made.append(name)
+
+
+def _training(spec: JobSpec, stage: Pretrain | Distill, place: str) -> Iterator[Problem]:
+    training, workers = stage.training, spec.cluster.num_workers
+    if training.global_batch % workers:
+        yield Problem(
+            f"{place}.training.global_batch",
+            f"{training.global_batch} rows cannot be dealt evenly to {workers} workers (cluster.num_workers)",
+        )
+    elif training.micro_batch and training.global_batch % (training.micro_batch * workers):
+        yield Problem(
+            f"{place}.training.micro_batch",
+            f"global_batch {training.global_batch} is not a multiple of {training.micro_batch} rows x {workers} workers",
+        )
+    if training.warmup_steps > training.steps:
+        yield Problem(
+            f"{place}.training.warmup_steps",
+            f"{training.warmup_steps} is more than the stage's {training.steps} steps",
+        )
+    if training.masking.mask + training.masking.random > 1.0:
+        yield Problem(f"{place}.training.masking", "mask and random add up to more than 1")
+    yield from _objective(stage, place)
+
+
+def _objective(stage: Pretrain | Distill, place: str) -> Iterator[Problem]:
+    if isinstance(stage, Pretrain):
+        if isinstance(stage.student, FromTeacherLayers) and stage.student.model is None:
+            yield Problem(f"{place}.student.model", "missing: a pretrain stage has no teacher; name the model here")
+        return
+    terms = stage.objective.terms()
+    if not set(terms) - {"mlm"}:
+        yield Problem(
+            f"{place}.objective",
+            "no term uses the teacher; add output or compact, or make this a pretrain stage",
+        )
+    if stage.training.trainable == "head" and stage.objective.compact is not None:
+        yield Problem(f"{place}.training.trainable", "`head` freezes the encoder, and the compact term trains nothing else")
+    compact = stage.objective.compact
+    if compact and isinstance(stage.student, FromTeacherLayers):
+        depth = len(stage.student.layers)
+        if len(compact.layer_map) != depth:
+            yield Problem(
+                f"{place}.objective.compact.layer_map",
+                f"has {len(compact.layer_map)} entries, the student has {depth} layers; give one teacher layer for each",
+            )
+
+
+def _finetune(stage: Finetune, place: str) -> Iterator[Problem]:
+    for field in ("reference", "control"):
+        value = getattr(stage, field)
+        if value is not None and value not in stage.models_:
+            yield Problem(f"{place}.{field}", f"'{value}' is not one of its models ({', '.join(stage.models_)})")

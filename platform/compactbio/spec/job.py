@@ -1,0 +1,166 @@
+"""A job: everything that one spec asks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from compactbio.spec.base import Section
+from compactbio.spec.corpus import Corpus
+from compactbio.spec.evaluation import Measuring, OntologyTask, Tuning
+from compactbio.spec.objective import Objective
+from compactbio.spec.students import Student
+from compactbio.spec.training import Positive, Training
+
+STAGE_PREFIX = "stage:"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+
+
+class Pretrain(Section):
+    """Masked language modelling on the corpus, from scratch or further, without a teacher."""
+
+    kind: Literal["pretrain"]
+    student: Student
+    training: Training
+
+    @property
+    def objective(self) -> Objective:
+        """Masked language modelling alone."""
+        return Objective.model_validate({"mlm": {}})
+
+    def models(self) -> dict[str, str]:
+        """The models that the stage starts from, by the field that names them."""
+        return {"student.model": self.student.model} if self.student.model else {}
+
+
+class Distill(Section):
+    """Training a student on the corpus against a teacher."""
+
+    kind: Literal["distill"]
+    teacher: str = "teacher"
+    """The job's teacher, `stage:NAME`, or a model of its own (path, `package:...`, hub name)."""
+
+    student: Student
+    objective: Objective
+    training: Training
+
+    def models(self) -> dict[str, str]:
+        """The models that the stage starts from, by the field that names them."""
+        given = {"teacher": self.teacher}
+        return given | ({"student.model": self.student.model} if self.student.model else {})
+
+
+class Finetune(Section):
+    """Fine-tuning several models on several tasks, and scoring them on held-out examples."""
+
+    kind: Literal["finetune"]
+    models_: Annotated[dict[str, str], Field(alias="models", min_length=1)]
+    """Name in the tables: model (`stage:NAME`, `teacher`, path, `package:...`, hub name)."""
+
+    reference: str
+    """Which of them the others' scores are divided by (retention)."""
+
+    control: str | None = None
+    """Which of them was trained without a teacher; the others are tested against it."""
+
+    tasks: Annotated[dict[str, OntologyTask], Field(min_length=1)]
+    tuning: Tuning
+    measuring: Measuring | None = Measuring()
+    """Time and memory of each fine-tuned model; `null` leaves them out."""
+
+    def models(self) -> dict[str, str]:
+        """The models that the stage starts from, by the field that names them."""
+        return {f"models.{name}": model for name, model in self.models_.items()}
+
+
+Stage = Annotated[Pretrain | Distill | Finetune, Field(discriminator="kind")]
+
+
+class Cluster(Section):
+    """Where a job runs."""
+
+    address: str | None = None
+    """A Ray cluster (`auto`, `host:6379`, `ray://host:10001`); left out, Ray starts inside the driver."""
+
+    num_workers: Positive = 2
+    """Ray Train workers of a training stage."""
+
+    cpus_per_worker: Positive = 1
+    """CPUs, and torch threads, of a worker."""
+
+    use_gpu: bool = False
+    """One GPU a worker, with NCCL between them."""
+
+
+class Tracking(Section):
+    """Where runs and models are recorded."""
+
+    uri: str | None = None
+    """MLflow tracking URI; left out, MLFLOW_TRACKING_URI, and without that a SQLite file under `storage`."""
+
+    experiment: str | None = None
+    """MLflow experiment; the job's name when left out."""
+
+    register_models: bool = True
+    """Put the models that training stages make into the model registry, as `JOB-STAGE`."""
+
+
+class JobSpec(Section):
+    """One spec: a corpus, a teacher, and the stages that turn them into scored models."""
+
+    name: Annotated[str, Field(pattern=NAME, max_length=60)]
+    """Names the runs, the experiment and the registered models."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    """Order of rows, masks, dropout, new weights, subsets."""
+
+    teacher: str | None = None
+    """A path, `package:NAME/inside/path`, or a hub name."""
+
+    online: bool = False
+    """Let models and tokenizers be downloaded by hub name; otherwise only what is on this machine is used."""
+
+    corpus: Corpus | None = None
+    """The text of the training stages."""
+
+    stages: Annotated[dict[str, Stage], Field(min_length=1)]
+    """What is done, in this order; later stages name the model of an earlier one as `stage:NAME`."""
+
+    cluster: Cluster = Cluster()
+    tracking: Tracking = Tracking()
+
+    storage: str = "runs"
+    """Folder of all runs, token stores and the default MLflow store."""
+
+    @field_validator("stages")
+    @classmethod
+    def _names(cls, stages: dict[str, Stage]) -> dict[str, Stage]:
+        for name in stages:
+            if not re.match(NAME, name) or name in ("corpus", "report"):
+                raise ValueError(f"'{name}' cannot name a stage: use letters, digits, - and _, not corpus or report")
+        return stages
+
+    def digest(self) -> str:
+        """Twelve hex digits that change with any value of the spec."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
+
+    def canonical(self) -> str:
+        """The spec with all its defaults, as JSON with sorted keys."""
+        return json.dumps(self.resolved(), sort_keys=True)
+
+    def resolved(self) -> dict[str, object]:
+        """The spec with all its defaults, as plain values under their YAML names."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def training_stages(self) -> dict[str, Pretrain | Distill]:
+        """The stages that train on the corpus, by name."""
+        return {name: stage for name, stage in self.stages.items() if isinstance(stage, Pretrain | Distill)}
+
+
+def start_field(stage: Pretrain | Distill) -> str:
+    """The field that names the model which the stage's student takes weights from."""
+    return "student.model" if stage.student.model is not None else "teacher"

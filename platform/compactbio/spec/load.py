@@ -1,0 +1,184 @@
+"""From a YAML file to a checked JobSpec, or to one message for each thing that is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from compactbio.spec.base import Problem, SpecError
+from compactbio.spec.check import problems
+from compactbio.spec.job import JobSpec
+
+_FLOAT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as people mean it: `5e-4` is a number, and a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                line = key_node.start_mark.line + 1
+                raise SpecError([Problem(str(key_node.value), "stands twice in the same section", line)])
+            seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
+
+
+def load(path: str | Path, overrides: list[str] | None = None) -> JobSpec:
+    """The job that the file at `path` describes, with `a.b=c` overrides applied.
+
+    Raises SpecError, which names file, line and dotted path of every problem.
+    """
+    source = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SpecError([Problem("", f"cannot read the spec: {reason}")], source) from None
+    try:
+        raw, lines = _parse(text)
+        for override in overrides or []:
+            _override(raw, override)
+            changed = override.partition("=")[0]
+            lines = {place: line for place, line in lines.items() if not f"{place}.".startswith(f"{changed}.")}
+        return from_raw(raw, lines)
+    except SpecError as error:
+        raise SpecError(error.problems, source) from None
+
+
+def from_raw(raw: dict[str, Any], lines: dict[str, int] | None = None) -> JobSpec:
+    """The job that plain values describe; `lines` maps dotted paths to lines of the file that they came from."""
+    lines = lines or {}
+    try:
+        spec = JobSpec.model_validate_json(json.dumps(raw))  # JSON mode: strict types, yet a list is a tuple
+    except ValidationError as error:
+        raise SpecError([_problem(raw, details, lines) for details in error.errors()]) from None
+    if found := problems(spec):
+        raise SpecError([Problem(p.path, p.message, _line(p.path, lines)) for p in found])
+    return spec
+
+
+def _parse(text: str) -> tuple[dict[str, Any], dict[str, int]]:
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        raw = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        what = getattr(error, "problem", None) or str(error)
+        raise SpecError([Problem("", f"not YAML: {what}", mark.line + 1 if mark else None)]) from None
+    if not isinstance(raw, dict):
+        raise SpecError([Problem("", "a spec is a mapping of sections; this file holds none")])
+    lines: dict[str, int] = {}
+    _record_lines(node, "", lines)
+    try:
+        json.dumps(raw)
+    except (TypeError, ValueError) as error:
+        raise SpecError([Problem("", f"a value is neither text nor a number: {error}")]) from None
+    return raw, lines
+
+
+def _record_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            path = f"{prefix}.{key.value}" if prefix else str(key.value)
+            lines[path] = key.start_mark.line + 1
+            _record_lines(value, path, lines)
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    """Sets one dotted path; the value is read as YAML."""
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise SpecError.at("--set", f"'{override}' is not of the form a.b=c")
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+    except yaml.YAMLError:
+        raise SpecError.at(path, f"the value '{text}' is not YAML") from None
+    *sections, key = path.split(".")
+    here = raw
+    for section in sections:
+        if here.get(section) is None:
+            here[section] = {}
+        here = here[section]
+        if not isinstance(here, dict):
+            raise SpecError.at(path, f"'{section}' is a value, not a section")
+    here[key] = value
+
+
+def _problem(raw: Any, details: ErrorDetails, lines: dict[str, int]) -> Problem:
+    path = _dotted(raw, details["loc"])
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "extra_forbidden":
+        message = "unknown key" + _suggestion(details["loc"])
+    elif details["type"] == "missing":
+        message = "missing"
+    elif "input" in details and not isinstance(details["input"], dict):
+        message += f" (it is {json.dumps(details['input'])})"
+    return Problem(path, message, _line(path, lines))
+
+
+def _dotted(raw: Any, location: tuple[int | str, ...]) -> str:
+    """The path in the file: pydantic's location without the tags of unions that it puts in between."""
+    parts: list[str] = []
+    here = raw
+    for index, part in enumerate(location):
+        inside = isinstance(here, dict) and part in here
+        if not inside and not isinstance(here, list) and index < len(location) - 1:
+            continue
+        parts.append(str(part))
+        if inside or (isinstance(here, list) and isinstance(part, int)):
+            here = here[part]
+    return ".".join(parts)
+
+
+def _suggestion(location: tuple[int | str, ...]) -> str:
+    """The known keys beside an unknown one, the nearest first."""
+    known = _known_keys(location)
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
+    if near:
+        return f"; did you mean '{near[0]}'?"
+    return f"; known here: {', '.join(known)}" if known else ""
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Keys of the section that `location` lies in, read from the JSON schema."""
+    schema = JobSpec.model_json_schema(by_alias=True)
+    here = schema
+    for part in location[:-1]:
+        here = _child(schema, here, str(part))
+    return sorted(_deref(schema, here).get("properties", {}))
+
+
+def _child(schema: dict[str, Any], node: dict[str, Any], part: str) -> dict[str, Any]:
+    node = _deref(schema, node)
+    if part in node.get("properties", {}):
+        return dict(node["properties"][part])
+    mapping = node.get("discriminator", {}).get("mapping", {})
+    if part in mapping:
+        return {"$ref": mapping[part]}
+    extra = node.get("additionalProperties")
+    return dict(extra) if isinstance(extra, dict) else {}
+
+
+def _deref(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    for option in node.get("anyOf", []):
+        if "$ref" in option:
+            node = option
+    reference = node.get("$ref")
+    return dict(schema["$defs"][reference.rsplit("/", 1)[1]]) if reference else node
+
+
+def _line(path: str, lines: dict[str, int]) -> int | None:
+    """The line of `path`, or of the section that it is missing in."""
+    return lines.get(path) or lines.get(path.rpartition(".")[0])

@@ -1,0 +1,33 @@
+"""The metrics that a training stage reports: name, unit, and how the workers' values become one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One series. `reduction` says how it is joined over workers and micro-batches."""
+
+    name: str
+    unit: str
+    reduction: Literal["sum over global count", "sum", "rank 0"]
+
+
+LOSS = Metric("loss", "nats", "sum over global count")
+GRADIENT_NORM = Metric("gradient_norm", "1", "rank 0")
+LEARNING_RATE = Metric("learning_rate", "1", "rank 0")
+TOKENS = Metric("tokens", "tokens", "sum")
+TOKENS_PER_SECOND = Metric("tokens_per_second", "tokens/s", "sum")
+
+LOSS_PART_PREFIX = "loss/"
+"""Before the name of a part of the objective: its unweighted mean, in the unit of its term."""
+
+HELD_OUT_PREFIX = "held_out/"
+"""Before a loss that was computed on held-out rows with dropout off."""
+
+SCORE_PREFIX = "score/"
+"""Before the score of a task on its test set."""
+
+ALL = (LOSS, GRADIENT_NORM, LEARNING_RATE, TOKENS, TOKENS_PER_SECOND)

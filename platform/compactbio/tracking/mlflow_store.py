@@ -1,0 +1,147 @@
+"""Filling MLflow from the journals of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from compactbio.spec.base import SpecError
+from compactbio.spec.job import Tracking
+from compactbio.tracking.journal import Follower
+
+_METRICS_A_CALL = 1000  # limits of the tracking server's log-batch call
+_PARAMS_A_CALL = 100
+_LONGEST_PARAM = 6000
+
+
+def tracking_uri(section: Tracking, storage: Path) -> str:
+    """Where runs are recorded: the spec, else the environment, else a SQLite file under `storage`."""
+    return section.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.resolve() / 'mlflow.db'}"
+
+
+class MlflowStore:
+    """An experiment in MLflow that follows the journals below a folder.
+
+    The journal of the folder itself is the parent run; each one below is a child of the nearest above it.
+    """
+
+    def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
+        """`artifacts` is where a new experiment in a local store keeps its files; a server has a place of its own.
+
+        Raises SpecError where the store cannot be used.
+        """
+        self._uri = uri
+        self._client = MlflowClient(tracking_uri=uri)
+        self._runs: dict[Path, str] = {}
+        self._open: set[str] = set()
+        location = artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
+        try:
+            found = self._client.get_experiment_by_name(experiment)
+            self._experiment_id = (
+                found.experiment_id if found else self._client.create_experiment(experiment, location)
+            )
+        except (MlflowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise SpecError.at("tracking.uri", f"MLflow at {uri} cannot be used: {reason}") from None
+
+    def catch_up(self, follower: Follower) -> None:
+        """Sends what the journals hold beyond what was sent before."""
+        for folder, events in follower.new_events():
+            if folder not in self._runs:
+                self._start(folder, events[0])
+            self._send(self._runs[folder], events)
+
+    def run_id(self, folder: Path) -> str:
+        """The MLflow run of the journal in `folder`."""
+        return self._runs[folder]
+
+    def fail_open_runs(self) -> None:
+        """Marks every run that has not ended as failed."""
+        for run_id in self._open:
+            self._client.set_terminated(run_id, status="FAILED")
+        self._open.clear()
+
+    def _start(self, folder: Path, first: Mapping[str, Any]) -> None:
+        assert first["kind"] == "start", f"the journal in {folder} does not begin with a start event"
+        tags = dict(first["tags"])
+        parent = next((self._runs[above] for above in folder.parents if above in self._runs), None)
+        if parent is not None:
+            tags[MLFLOW_PARENT_RUN_ID] = parent
+        created = self._client.create_run(
+            self._experiment_id, start_time=_milliseconds(first), run_name=first["name"], tags=tags
+        )
+        self._runs[folder] = created.info.run_id
+        self._open.add(created.info.run_id)
+
+    def _send(self, run_id: str, events: list[dict[str, Any]]) -> None:
+        points = [
+            Metric(name, value, _milliseconds(event), event["step"])
+            for event in events
+            if event["kind"] == "metrics"
+            for name, value in event["values"].items()
+        ]
+        for start in range(0, len(points), _METRICS_A_CALL):
+            self._client.log_batch(run_id, metrics=points[start : start + _METRICS_A_CALL])
+        for event in events:
+            match event["kind"]:
+                case "params":
+                    self._send_params(run_id, event["values"])
+                case "artifact":
+                    self._send_artifact(run_id, Path(event["path"]))
+                case "model":
+                    self._register(run_id, Path(event["path"]), event["name"], event["tags"])
+                case "end":
+                    self._client.set_terminated(run_id, event["status"], end_time=_milliseconds(event))
+                    self._open.discard(run_id)
+
+    def _send_params(self, run_id: str, values: Mapping[str, Any]) -> None:
+        params = [Param(name, str(value)[:_LONGEST_PARAM]) for name, value in values.items()]
+        for start in range(0, len(params), _PARAMS_A_CALL):
+            self._client.log_batch(run_id, params=params[start : start + _PARAMS_A_CALL])
+
+    def _send_artifact(self, run_id: str, path: Path) -> None:
+        if path.is_dir():
+            self._client.log_artifacts(run_id, str(path), artifact_path=path.name)
+        else:
+            self._client.log_artifact(run_id, str(path))
+
+    def _register(self, run_id: str, folder: Path, name: str, tags: Mapping[str, str]) -> None:
+        """Logs an exported masked language model with its signature, as a new version of `name` in the registry."""
+        import mlflow.transformers  # brings torch: only where a model is registered
+        from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+        signature = ModelSignature(
+            inputs=Schema([ColSpec(DataType.string)]), outputs=Schema([ColSpec(DataType.string)])
+        )
+        components = {
+            "model": AutoModelForMaskedLM.from_pretrained(folder, local_files_only=True),
+            "tokenizer": AutoTokenizer.from_pretrained(folder, local_files_only=True),
+        }
+        mlflow.set_tracking_uri(self._uri)
+        with mlflow.start_run(run_id=run_id):
+            info = mlflow.transformers.log_model(
+                transformers_model=components,
+                name="model",
+                task="fill-mask",
+                signature=signature,
+                pip_requirements=["torch", "transformers"],
+                registered_model_name=name,
+                await_registration_for=0,
+            )
+        for tag, value in tags.items():
+            self._client.set_model_version_tag(name, str(info.registered_model_version), tag, value)
+
+
+def _milliseconds(event: Mapping[str, Any]) -> int:
+    return round(event["time"] * 1000)
+

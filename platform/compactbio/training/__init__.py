@@ -1,0 +1,1 @@
+"""Learner, engine, optimiser, loop, the worker of Ray Train, and fine-tuning."""

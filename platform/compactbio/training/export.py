@@ -1,0 +1,68 @@
+"""A trained student as a folder that plain transformers loads."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from compactbio.models.load import Tokenizer
+from compactbio.spec.job import Distill, JobSpec
+
+
+def export_student(
+    student: PreTrainedModel, weights: dict[str, Tensor], tokenizer: Tokenizer, folder: Path, card: str
+) -> None:
+    """Writes weights (safetensors), configuration, tokenizer and model card to `folder`, whole or not at all."""
+    building = folder.with_name(f".{folder.name}-{os.getpid()}")
+    student.set_attn_implementation("sdpa")
+    student.save_pretrained(building, state_dict=weights, safe_serialization=True)
+    tokenizer.save_pretrained(building)
+    (building / "README.md").write_text(card, encoding="utf-8")
+    building.rename(folder)
+
+
+def model_card(spec: JobSpec, stage: str, store_fingerprint: str, held_out: dict[str, float]) -> str:
+    """Markdown that says how the model was made and what is known of it."""
+    section = spec.training_stages()[stage]
+    settings = section.model_dump(mode="json", by_alias=True)
+    how = "distilled from a teacher" if isinstance(section, Distill) else "pretrained further by masked language modelling"
+    scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(held_out.items())) or "| none | |"
+    return f"""---
+library_name: transformers
+pipeline_tag: fill-mask
+tags: [biomedical, compactbio]
+---
+
+# {spec.name}-{stage}
+
+A masked language model, {how} with compactbio in {section.training.steps} steps of {section.training.global_batch} rows.
+
+- Corpus: `{spec.corpus.text if spec.corpus else ""}` (token store {store_fingerprint})
+- Models it was made from: {", ".join(f"`{field}`: `{model}`" for field, model in section.models().items())}
+- Job digest: `{spec.digest()}`, seed {spec.seed}
+
+Held-out rows, dropout off, after the last step:
+
+| loss | value |
+|---|---|
+{scores}
+
+The stage's section of the spec:
+
+```json
+{json.dumps(settings, indent=2)}
+```
+
+```python
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+model = AutoModelForMaskedLM.from_pretrained("PATH")
+tokenizer = AutoTokenizer.from_pretrained("PATH")
+```
+
+The model carries the licence terms of the models and of the text that it was made from.
+"""

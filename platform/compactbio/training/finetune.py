@@ -1,0 +1,219 @@
+"""Fine-tuning one model on one task, and scoring it: one cell of the matrix of models and tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedModel,
+    set_seed,
+)
+
+from compactbio.data.batches import Batch
+from compactbio.data.ontology_tasks import read_branches, read_mentions
+from compactbio.data.task_rows import Row, TaskBatches, TaskRows, collate, encode_labelled, encode_tagged
+from compactbio.evaluation import f1
+from compactbio.models.forward import Outputs
+from compactbio.models.load import Tokenizer, load_tokenizer, quiet_transformers
+from compactbio.objectives.tasks import MultiLabelLoss, TagLoss, TaskLoss
+from compactbio.spec.evaluation import MentionTask, OntologyTask, Tuning
+from compactbio.spec.references import locate
+from compactbio.tracking import metrics
+from compactbio.tracking.journal import Journal
+from compactbio.training.engine import LocalEngine
+from compactbio.training.learner import no_teacher
+from compactbio.training.loop import steps
+from compactbio.training.optimiser import build_optimiser, build_schedule
+
+RESULT_FILE = "result.json"
+_ROWS_A_PREDICTION = 32
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fine-tuning: which model, which task, how, and where its folder is."""
+
+    model_name: str
+    model: str
+    """Where the model is: a folder or a hub name."""
+
+    task_name: str
+    task: OntologyTask
+    tuning: Tuning
+    seed: int
+    threads: int
+    online: bool
+    folder: Path
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What a cell came to."""
+
+    model_name: str
+    task_name: str
+    protocol: str
+    score: float
+    low: float
+    high: float
+    num_train: int
+    num_test: int
+    num_cut: int
+    """Test texts that were longer than a row and were cut."""
+
+    counts: list[list[int]]
+    """For each test example correct, predicted and gold items."""
+
+
+class TaskLearner(nn.Module):
+    """A model with a task head, under the loss of the task."""
+
+    def __init__(self, model: PreTrainedModel, loss: TaskLoss) -> None:
+        super().__init__()
+        self.model = model
+        self._loss = loss
+        self.parts = (loss.part,)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """[M, C]: one row for each labelled position, or for each text."""
+        logits: Tensor = self.model(input_ids=batch.input_ids, attention_mask=batch.real.long()).logits
+        return logits[batch.scored] if logits.ndim == 3 else logits
+
+    def forward(self, batch: Batch, targets: Outputs) -> Tensor:
+        """The loss's total [1]; there is no teacher, so `targets` is empty."""
+        return self._loss.total(self.logits(batch), batch)[None]
+
+    def count(self, batch: Batch) -> Tensor:
+        return self._loss.count(batch)[None]
+
+    def loss(self, totals: Tensor, counts: Tensor) -> Tensor:
+        return torch.sum(totals / counts.clamp_min(1.0))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A task as rows, and how the model's answers become counts of right and wrong."""
+
+    names: list[str]
+    train: TaskRows
+    test: TaskRows
+    gold: list[Any]
+    protocol: str
+
+    def counts(self, answers: list[Tensor]) -> f1.Counts:
+        """From the logits of each test row."""
+        if self.protocol.startswith("word"):
+            tags: list[list[str]] = [[] for _ in self.gold]
+            for row, logits in zip(self.test.rows, answers, strict=True):
+                tags[row.example] += [self.names[index] for index in logits.argmax(-1).tolist()]
+            return f1.count_entities(self.gold, tags)
+        found = [frozenset(torch.nonzero(logits[0] > 0.0).flatten().tolist()) for logits in answers]
+        return f1.count_labels(self.gold, found)
+
+
+def run_cell(cell: Cell) -> CellResult:
+    """Fine-tunes, scores, and leaves model, result and journal in the cell's folder."""
+    quiet_transformers()
+    torch.set_num_threads(cell.threads)
+    journal = Journal(cell.folder)
+    tokenizer = load_tokenizer(cell.model, f"models.{cell.model_name}", online=cell.online)
+    task = _read_task(cell, tokenizer)
+    learner, new = _build_learner(cell, task.names)
+    batches = TaskBatches(task.train.rows, cell.tuning.batch, cell.seed, tokenizer.pad_token_id)
+    num_steps = batches.num_steps(cell.tuning.epochs)
+    optimiser = build_optimiser(learner, cell.tuning, new=new, new_lr=cell.tuning.new_lr)
+    warmup_steps = round(cell.tuning.warmup_share * num_steps)
+    schedule = build_schedule(optimiser, cell.tuning, steps=num_steps, warmup_steps=warmup_steps)
+    engine = LocalEngine(
+        learner, optimiser, schedule, max_grad_norm=cell.tuning.max_grad_norm, device=torch.device("cpu")
+    )
+    for report in steps(
+        engine, learner, no_teacher, batches, num_steps=num_steps, report_every=10, seed=cell.seed
+    ):
+        journal.metrics(report.values, report.step, num_steps=num_steps)
+    engine.train(False)
+    counts = task.counts(list(_answers(learner, task.test.rows, tokenizer.pad_token_id)))
+    result = _result(cell, task, counts)
+    journal.metrics({metrics.SCORE_PREFIX + cell.task_name: result.score}, num_steps)
+    learner.model.save_pretrained(cell.folder / "model")
+    tokenizer.save_pretrained(cell.folder / "model")
+    (cell.folder / RESULT_FILE).write_text(json.dumps(asdict(result)))
+    return result
+
+
+def _read_task(cell: Cell, tokenizer: Tokenizer) -> _Task:
+    length = cell.tuning.max_tokens
+    if isinstance(cell.task, MentionTask):
+        train, test, names = read_mentions(cell.task, cell.seed)
+        return _Task(
+            names,
+            encode_tagged(train, names, tokenizer, length),
+            encode_tagged(test, names, tokenizer, length),
+            gold=[example.tags for example in test],
+            protocol="word, entity F1, distant labels",
+        )
+    texts, test_texts, names = read_branches(cell.task, cell.seed)
+    return _Task(
+        names,
+        encode_labelled(texts, len(names), tokenizer, length),
+        encode_labelled(test_texts, len(names), tokenizer, length),
+        gold=[example.labels for example in test_texts],
+        protocol="multi-label, micro F1, threshold 0.5",
+    )
+
+
+def _build_learner(cell: Cell, names: list[str]) -> tuple[TaskLearner, frozenset[str]]:
+    """The learner, and the names of its parameters that the pretrained model does not have."""
+    path = locate(cell.model, f"models.{cell.model_name}")
+    tagging = isinstance(cell.task, MentionTask)
+    build = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification
+    set_seed(cell.seed)
+    model, info = build.from_pretrained(
+        path,
+        output_loading_info=True,
+        local_files_only=not cell.online,
+        dtype="float32",
+        id2label=dict(enumerate(names)),
+        label2id={name: index for index, name in enumerate(names)},
+        **({} if tagging else {"problem_type": "multi_label_classification"}),
+    )
+    learner = TaskLearner(model, TagLoss() if tagging else MultiLabelLoss())
+    return learner, frozenset(f"model.{name}" for name in info["missing_keys"])
+
+
+@torch.inference_mode()
+def _answers(learner: TaskLearner, rows: list[Row], pad_id: int) -> Iterator[Tensor]:
+    """The logits of each row [positions, C], in the rows' order; computed in batches of similar length."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
+    answers: dict[int, Tensor] = {}
+    for start in range(0, len(order), _ROWS_A_PREDICTION):
+        some = order[start : start + _ROWS_A_PREDICTION]
+        logits = learner.logits(collate([rows[index] for index in some], pad_id))
+        pieces = logits.split([len(rows[index].positions) for index in some])
+        answers.update(zip(some, pieces, strict=True))
+    for index in range(len(rows)):
+        yield answers[index]
+
+
+def _result(cell: Cell, task: _Task, counts: f1.Counts) -> CellResult:
+    bounds = f1.interval(counts, cell.seed)
+    return CellResult(
+        model_name=cell.model_name,
+        task_name=cell.task_name,
+        protocol=task.protocol,
+        score=f1.micro_f1(counts),
+        low=bounds.low,
+        high=bounds.high,
+        num_train=len({row.example for row in task.train.rows}),
+        num_test=len(task.gold),
+        num_cut=task.test.num_cut,
+        counts=counts.tolist(),
+    )
