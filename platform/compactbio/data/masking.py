@@ -42,7 +42,7 @@ def mask_tokens(
     round(share x ordinary tokens), at least one, are scored: the count depends on the row's length alone, as in
     the code of Devlin et al. 2019. Rows without an ordinary token have none.
     """
-    num_rows, length = tokens.shape
+    length = tokens.shape[1]
     ordinary = ~vocabulary.is_special()[tokens]
     positions = np.arange(length, dtype=np.uint64)[None, :]
     row = coordinates[:, None]

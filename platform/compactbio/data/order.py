@@ -50,9 +50,9 @@ def batch_rows(seed: int, step: int, global_batch: int, num_rows: int) -> tuple[
 def deal(lengths: NDArray[np.int64], micro_batch: int, num_workers: int, rank: int) -> list[Rows]:
     """The micro-batches of worker `rank`, as positions in the global batch.
 
-    Rows are sorted by length before they are cut, and the micro-batches dealt in turn, so that there is little
-    padding and every worker gets about the same work.
+    Rows are sorted by length before they are cut, and the micro-batches dealt in turn, there and back again, so that
+    there is little padding and every worker gets about the same work.
     """
     ordered = np.argsort(lengths, kind="stable")
-    micro_batches = ordered.reshape(-1, micro_batch)
-    return [micro_batches[index] for index in range(rank, len(micro_batches), num_workers)]
+    rounds = ordered.reshape(-1, num_workers, micro_batch)
+    return [dealt[rank if turn % 2 == 0 else num_workers - 1 - rank] for turn, dealt in enumerate(rounds)]

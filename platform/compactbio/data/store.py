@@ -54,6 +54,10 @@ class TokenStore:
         """Tokens in each of the rows."""
         return self._splits[split].lengths(rows)
 
+    def token_counts(self, vocabulary_size: int) -> NDArray[np.int64]:
+        """How often each token stands in the training rows [V]."""
+        return self._splits["train"].token_counts(vocabulary_size)
+
     def padded(self, rows: NDArray[np.int64], pad_id: int, split: str = "train") -> NDArray[np.int64]:
         """The rows [B, T] as int64, padded on the right to the longest of them."""
         return self._splits[split].padded(rows, pad_id)
@@ -82,6 +86,12 @@ class _Rows:
         places = (self._place(int(row)) for row in rows)
         return np.array([end - start for _, start, end in places], dtype=np.int64)
 
+    def token_counts(self, vocabulary_size: int) -> NDArray[np.int64]:
+        counts = np.zeros(vocabulary_size, dtype=np.int64)
+        for values in self._values:
+            counts += np.bincount(values, minlength=vocabulary_size)
+        return counts
+
     def padded(self, rows: NDArray[np.int64], pad_id: int) -> NDArray[np.int64]:
         places = [self._place(int(row)) for row in rows]
         width = max((end - start for _, start, end in places), default=0)
@@ -96,7 +106,7 @@ def read_manifest(path: Path) -> Manifest:
     manifest = Manifest(**json.loads((path / "manifest.json").read_text()))
     if manifest.format_version != FORMAT_VERSION:
         raise ValueError(
-            f"{path}: token store of format {manifest.format_version}, this version reads {FORMAT_VERSION}; build it anew"
+            f"{path}: token store of format {manifest.format_version}, this version reads {FORMAT_VERSION}"
         )
     return manifest
 

@@ -73,8 +73,12 @@ def encode_labelled(
     """The first token stands for the text. Longer texts are cut, and counted."""
     encoded = tokenizer([example.text for example in examples], add_special_tokens=False, verbose=False)["input_ids"]
     rows = [
-        Row(index, _enclosed(tokenizer, ids[: max_tokens - 2]), [0],
-            [float(label in example.labels) for label in range(num_labels)])
+        Row(
+            index,
+            _enclosed(tokenizer, ids[: max_tokens - 2]),
+            [0],
+            [float(label in example.labels) for label in range(num_labels)],
+        )
         for index, (example, ids) in enumerate(zip(examples, encoded, strict=True))
     ]
     return TaskRows(rows, num_cut=sum(len(ids) > max_tokens - 2 for ids in encoded))

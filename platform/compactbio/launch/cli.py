@@ -39,7 +39,11 @@ class _Commands(click.Group):
 _spec = click.argument("spec", type=click.Path(path_type=Path))
 _overrides = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the spec.")
 _storage = click.option(
-    "--storage", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="The folder of the runs."
+    "--storage",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="The folder of the runs.",
 )
 
 
@@ -103,7 +107,7 @@ def report(run_folder: Path) -> None:
 @click.option("--port", type=int, default=5000, show_default=True)
 def ui(storage: Path, port: int) -> None:
     """Start the MLflow UI on the store of these runs."""
-    from compactbio.tracking.mlflow_store import tracking_uri
+    from compactbio.tracking.store_uri import tracking_uri
 
     uri = tracking_uri(Tracking(), storage)
     if uri.startswith("sqlite:") and not (storage / "mlflow.db").exists():

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from compactbio.data.corpus import require_text
-from compactbio.models.load import Tokenizer, load_config, load_tokenizer
+from compactbio.models.load import load_config, load_tokenizer
 from compactbio.models.student import check_fit, student_config
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import STAGE_PREFIX, Cluster, Distill, Finetune, JobSpec, start_field
@@ -20,7 +20,7 @@ from compactbio.spec.references import locate, locate_file
 class Preflight:
     """What the checks found out: the job's tokenizer, and the configuration of every stage's student and teacher."""
 
-    tokenizer: Tokenizer | None
+    tokenizer: PreTrainedTokenizerBase | None
     students: Mapping[str, PreTrainedConfig]
     teachers: Mapping[str, PreTrainedConfig]
 
@@ -32,10 +32,7 @@ def check(spec: JobSpec) -> Preflight:
     tokenizer = None
     if spec.corpus is not None:
         require_text(spec.corpus)
-        field = "corpus.tokenizer" if spec.corpus.tokenizer else "teacher"
-        source = spec.corpus.tokenizer or spec.teacher
-        assert source is not None
-        tokenizer = load_tokenizer(source, field, online=spec.online)
+        tokenizer = load_tokenizer(*spec.tokenizer_source(), online=spec.online)
     students: dict[str, PreTrainedConfig] = {}
     teachers: dict[str, PreTrainedConfig] = {}
     for name, stage in spec.stages.items():
@@ -64,8 +61,8 @@ def check_cores(cluster: Cluster, num_cpus: float, whose: str) -> None:
     if wanted > num_cpus:
         raise SpecError.at(
             "cluster.num_workers",
-            f"{cluster.num_workers} workers x {cluster.cpus_per_worker} CPUs (cluster.cpus_per_worker) need {wanted} CPUs, "
-            f"{whose} {num_cpus:g}; ask for fewer, or name a cluster under cluster.address",
+            f"{cluster.num_workers} workers x {cluster.cpus_per_worker} CPUs (cluster.cpus_per_worker) "
+            f"need {wanted} CPUs, {whose} {num_cpus:g}; ask for fewer, or name a cluster under cluster.address",
         )
 
 

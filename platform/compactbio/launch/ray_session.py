@@ -30,7 +30,8 @@ def ray_session(cluster: Cluster, env_vars: dict[str, str]) -> Iterator[None]:
         check_cores(cluster, resources.get("CPU", 0), "the cluster has")
         if cluster.use_gpu and resources.get("GPU", 0) < cluster.num_workers:
             raise SpecError.at(
-                "cluster.use_gpu", f"{cluster.num_workers} workers need a GPU each, the cluster has {resources.get('GPU', 0):g}"
+                "cluster.use_gpu",
+                f"{cluster.num_workers} workers need a GPU each, the cluster has {resources.get('GPU', 0):g}",
             )
         yield
     finally:

@@ -6,13 +6,13 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mlflow.exceptions import MlflowException
 from ray.exceptions import RayError, RayTaskError
-from ray.train import TrainingFailedError
 from rich.console import Console
 
 from compactbio.launch import environment, preflight, stages
@@ -22,10 +22,13 @@ from compactbio.launch.run_folder import create_run_folder, git_sha
 from compactbio.models.load import quiet_transformers
 from compactbio.reporting.collect import RESULTS_FILE
 from compactbio.reporting.page import write_report
-from compactbio.spec.base import Section, SpecError
+from compactbio.spec.base import SpecError
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.tracking.journal import Follower, Journal
-from compactbio.tracking.mlflow_store import MlflowStore, tracking_uri
+from compactbio.tracking.store_uri import TrackingError, tracking_uri
+
+if TYPE_CHECKING:
+    from compactbio.tracking.mlflow_store import MlflowStore
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +65,23 @@ def run_job(spec: JobSpec, console: Console) -> RunResult:
     quiet_transformers()
     preflight.check(spec)
     storage = Path(spec.storage).expanduser().resolve()
+    uri, experiment = tracking_uri(spec.tracking, storage), spec.tracking.experiment or spec.name
     with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        opening = pool.submit(_open_store, uri, experiment, storage)  # takes seconds, and so does Ray's start
         stack.enter_context(ray_session(spec.cluster, env_vars))
-        storage.mkdir(parents=True, exist_ok=True)
-        uri, experiment = tracking_uri(spec.tracking, storage), spec.tracking.experiment or spec.name
-        store = MlflowStore(uri, experiment, storage / "mlartifacts")
+        store = opening.result()
         folder = create_run_folder(spec)
         console.print(f"run folder {folder}", highlight=False, soft_wrap=True)
         stack.enter_context(_following(folder, store, console))
         table, models = _run_stages(spec, folder, storage)
     return RunResult(folder, uri, experiment, table, models, _ui_command(storage, uri))
+
+
+def _open_store(uri: str, experiment: str, storage: Path) -> MlflowStore:
+    from compactbio.tracking.mlflow_store import MlflowStore
+
+    return MlflowStore(uri, experiment, storage / "mlartifacts")
 
 
 @contextmanager
@@ -82,12 +92,15 @@ def _following(folder: Path, store: MlflowStore, console: Console) -> Iterator[N
     def track() -> None:
         try:
             store.catch_up(sent)
-        except (MlflowException, OSError) as error:
+        except TrackingError as error:
             log.warning("MLflow did not take the latest metrics and will be tried again: %s", error)
 
     with Display(console) as display:
         try:
-            with repeating(track, _TRACK_EVERY_SECONDS), repeating(lambda: display.catch_up(shown), _DISPLAY_EVERY_SECONDS):
+            with (
+                repeating(track, _TRACK_EVERY_SECONDS),
+                repeating(lambda: display.catch_up(shown), _DISPLAY_EVERY_SECONDS),
+            ):
                 yield
         except BaseException:
             store.fail_open_runs()
@@ -100,31 +113,26 @@ def _run_stages(spec: JobSpec, folder: Path, storage: Path) -> tuple[str, dict[s
     tags = {"recipe": spec.name, "spec_digest": spec.digest(), "git_sha": git_sha(), "python": sys.version.split()[0]}
     tags |= {"teacher": spec.teacher} if spec.teacher else {}
     journal.start(folder.name, tags)
-    journal.params(_flat(spec))
+    journal.params(spec.flat())
     journal.artifact(folder / "spec.yaml")
-    made: dict[str, str] = {}
     results: dict[str, object] = {"name": spec.name, "digest": spec.digest(), "git_sha": tags["git_sha"]}
+    made: dict[str, str] = {}
     store: Path | None = None
     if spec.corpus is not None:
-        with _stage(folder / "corpus", "corpus", tags):
-            store, manifest = stages.run_corpus(spec, folder / "corpus", storage)
+        with _tracked(folder / "corpus", "corpus", tags) as corpus_journal:
+            store, manifest = stages.run_corpus(spec, corpus_journal, storage)
         tags["data_fingerprint"] = manifest.fingerprint
         results["corpus"] = asdict(manifest)
-    for name, section in spec.stages.items():
-        with _stage(folder / name, name, tags) as stage_journal:
-            stage_journal.params(_flat(section))
-            if isinstance(section, Finetune):
-                cells, footprints = stages.run_finetune(spec, name, section, folder / name, made)
-                results[name] = {
-                    "cells": [asdict(cell) for cell in cells],
-                    "footprints": {model: asdict(found) for model, found in footprints.items()},
-                }
-            else:
-                assert store is not None
-                model = stages.run_training(spec, name, folder / name, store, made)
-                made[name] = str(model)
-                if spec.tracking.register_models:
-                    stage_journal.model(model, f"{spec.name}-{name}", {**tags, "stage": name})
+    for names in stages.groups(spec):
+        section = spec.stages[names[0]]
+        if isinstance(section, Finetune):
+            with _tracked(folder / names[0], names[0], tags) as stage_journal:
+                stage_journal.params(section.flat())
+                results[names[0]] = stages.run_finetune(spec, names[0], section, folder / names[0], made)
+        else:
+            assert store is not None
+            with _failures(folder, " + ".join(names)):
+                made |= stages.run_training(spec, names, folder, store, made, tags)
     (folder / RESULTS_FILE).write_text(json.dumps(results))
     table = write_report(folder)
     journal.artifact(folder / "report")
@@ -133,26 +141,31 @@ def _run_stages(spec: JobSpec, folder: Path, storage: Path) -> tuple[str, dict[s
 
 
 @contextmanager
-def _stage(folder: Path, name: str, tags: dict[str, str]) -> Iterator[Journal]:
-    """The journal of a stage, begun and ended."""
+def _tracked(folder: Path, name: str, tags: dict[str, str]) -> Iterator[Journal]:
+    """The journal of a stage that the driver runs, begun and ended."""
     journal = Journal(folder)
     journal.start(name, {**tags, "stage": name})
-    try:
+    with _failures(folder, name):
         yield journal
-    except SpecError:
-        journal.end(failed=True)
-        raise
+    journal.end()
+
+
+@contextmanager
+def _failures(folder: Path, what: str) -> Iterator[None]:
+    """Turns what Ray raises for a failed worker into what the worker raised, said in one line."""
+    from ray.train import TrainingFailedError
+
+    try:
+        yield
     except (RayError, TrainingFailedError) as error:
-        journal.end(failed=True)
         cause = _root_cause(error)
         if isinstance(cause, SpecError):
             raise cause from None
         (folder / "error.txt").write_text(str(error), encoding="utf-8")
+        last = (str(cause).strip().splitlines() or ["no message"])[-1]
         raise JobFailedError(
-            f"stage {name} failed: {type(cause).__name__}: {str(cause).strip().splitlines()[-1] if str(cause) else ''}\n"
-            f"the whole error is in {folder / 'error.txt'}"
+            f"{what} failed: {type(cause).__name__}: {last}\nthe whole error is in {folder / 'error.txt'}"
         ) from error
-    journal.end()
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -167,16 +180,3 @@ def _ui_command(storage: Path, uri: str) -> str:
     if not uri.startswith("sqlite:"):
         return f"open {uri}"
     return "compactbio ui" if storage == Path("runs").resolve() else f"compactbio ui --storage '{storage}'"
-
-
-def _flat(section: Section) -> dict[str, object]:
-    """Dotted paths to values."""
-
-    def walk(value: object, path: str) -> Iterator[tuple[str, object]]:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                yield from walk(inner, f"{path}.{key}" if path else key)
-        else:
-            yield path, value
-
-    return dict(walk(section.model_dump(mode="json", by_alias=True), ""))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,19 +13,31 @@ from compactbio.data.ontology_tasks import test_texts
 from compactbio.data.store import Manifest, read_manifest
 from compactbio.evaluation.footprint import Footprint, measure
 from compactbio.launch.preflight import resolve_model
-from compactbio.models.load import load_tokenizer, quiet_transformers
+from compactbio.models.load import load_tokenizer
 from compactbio.spec.evaluation import Measuring
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.tracking.journal import Journal
-from compactbio.training.finetune import Cell, CellResult, run_cell
+from compactbio.training.requests import MODEL_FOLDER, Cell, CellResult, StageRequest
+from compactbio.training.worker import train
 
-FOOTPRINTS_FILE = "footprints.json"
+
+def groups(spec: JobSpec) -> list[list[str]]:
+    """The stages in their order; training stages that follow each other share one start of Ray Train workers."""
+    grouped: list[list[str]] = []
+    training = spec.training_stages()
+    for name in spec.stages:
+        if name in training and grouped and grouped[-1][-1] in training:
+            grouped[-1].append(name)
+        else:
+            grouped.append([name])
+    return grouped
 
 
-def run_corpus(spec: JobSpec, folder: Path, storage: Path) -> tuple[Path, Manifest]:
-    """The token store of the job's corpus, built by a Ray task unless it is there."""
-    journal = Journal(folder)
-    store = Path(ray.get(_build_store.remote(spec, storage / "stores")))
+def run_corpus(spec: JobSpec, journal: Journal, storage: Path) -> tuple[Path, Manifest]:
+    """The token store of the job's corpus, built unless it is there."""
+    assert spec.corpus is not None
+    tokenizer = load_tokenizer(*spec.tokenizer_source(), online=spec.online)
+    store = ensure_store(spec.corpus, tokenizer, storage / "stores")
     manifest = read_manifest(store)
     journal.params({name: value for name, value in asdict(manifest).items() if not isinstance(value, dict)})
     counts = {f"{split}_rows": float(count) for split, count in manifest.num_rows.items()}
@@ -37,46 +47,41 @@ def run_corpus(spec: JobSpec, folder: Path, storage: Path) -> tuple[Path, Manife
     return store, manifest
 
 
-@ray.remote(num_cpus=1)
-def _build_store(spec: JobSpec, folder: Path) -> str:
-    quiet_transformers()
-    assert spec.corpus is not None
-    source = spec.corpus.tokenizer or spec.teacher
-    assert source is not None
-    tokenizer = load_tokenizer(source, "corpus.tokenizer", online=spec.online)
-    return str(ensure_store(spec.corpus, tokenizer, folder))
-
-
-def run_training(spec: JobSpec, name: str, folder: Path, store: Path, made: dict[str, str]) -> Path:
-    """Trains the stage with Ray Train. Returns the folder of the exported model."""
+def run_training(
+    spec: JobSpec, names: list[str], folder: Path, store: Path, made: dict[str, str], tags: dict[str, str]
+) -> dict[str, str]:
+    """Trains the stages with one start of Ray Train. Returns the folders of the models that they export."""
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    from compactbio.training.stage import StageTask
-    from compactbio.training.worker import MODEL_FOLDER, train
-
-    section = spec.training_stages()[name]
-    models = {
-        field: resolve_model(spec, model, f"stages.{name}.{field}", made) for field, model in section.models().items()
-    }
+    exported = {name: str(folder / name / MODEL_FOLDER) for name in names}
+    requests = []
+    for name in names:
+        models = {
+            field: resolve_model(spec, model, f"stages.{name}.{field}", made | exported)
+            for field, model in spec.stages[name].models().items()
+        }
+        requests.append(StageRequest(spec, name, models, store, folder / name, tags))
+    cluster = spec.cluster
     trainer = TorchTrainer(
         train,
-        train_loop_config={"task": StageTask(spec, name, models, store, folder)},
+        train_loop_config={"stages": requests},
         scaling_config=ScalingConfig(
-            num_workers=spec.cluster.num_workers,
-            use_gpu=spec.cluster.use_gpu,
-            resources_per_worker={"CPU": spec.cluster.cpus_per_worker} | ({"GPU": 1} if spec.cluster.use_gpu else {}),
+            num_workers=cluster.num_workers,
+            use_gpu=cluster.use_gpu,
+            resources_per_worker={"CPU": cluster.cpus_per_worker} | ({"GPU": 1} if cluster.use_gpu else {}),
         ),
-        run_config=RunConfig(name="ray", storage_path=str(folder)),
+        run_config=RunConfig(name=f"ray-{names[0]}", storage_path=str(folder)),
     )
     trainer.fit()
-    return folder / MODEL_FOLDER
+    return exported
 
 
-def run_finetune(
-    spec: JobSpec, name: str, section: Finetune, folder: Path, made: dict[str, str]
-) -> tuple[list[CellResult], dict[str, Footprint]]:
-    """Fine-tunes every model on every task, each in a Ray task of its own, then measures the models one by one."""
+def run_finetune(spec: JobSpec, name: str, section: Finetune, folder: Path, made: dict[str, str]) -> dict[str, Any]:
+    """Fine-tunes every model on every task, each in a Ray task of its own, then measures the models one by one.
+
+    Returns the `cells` and the `footprints` as plain values.
+    """
     cells = [
         Cell(
             model_name=model_name,
@@ -95,12 +100,14 @@ def run_finetune(
     waiting = [_run_cell.options(num_cpus=spec.cluster.cpus_per_worker).remote(cell) for cell in cells]
     results = ray.get(waiting)
     footprints = _measure_all(section, cells, spec.seed) if section.measuring else {}
-    (folder / FOOTPRINTS_FILE).write_text(json.dumps({model: asdict(found) for model, found in footprints.items()}))
     journal = Journal(folder)
     for model, found in footprints.items():
         figures = {figure: float(value) for figure, value in asdict(found).items() if value is not None}
         journal.metrics({f"footprint/{model}/{figure}": value for figure, value in figures.items()})
-    return results, footprints
+    return {
+        "cells": [asdict(result) for result in results],
+        "footprints": {model: asdict(found) for model, found in footprints.items()},
+    }
 
 
 @ray.remote
@@ -108,25 +115,23 @@ def _run_cell(cell: Cell) -> CellResult:
     journal = Journal(cell.folder)
     journal.start(f"{cell.model_name}-{cell.task_name}", {"stage": "finetune", "model": cell.model_name})
     journal.params({"task": cell.task_name, "seed": cell.seed, **cell.tuning.model_dump()})
+    from compactbio.training.finetune import run_cell
+
     result = run_cell(cell)
     journal.end()
     return result
 
 
 def _measure_all(section: Finetune, cells: list[Cell], seed: int) -> dict[str, Footprint]:
-    """One model after the other on an otherwise idle machine, each in a fresh process."""
+    """One model after the other, when nothing else of the job runs."""
     assert section.measuring is not None
     sentences = test_texts(next(iter(section.tasks.values())), seed)[: section.measuring.sentences]
-    footprints = {}
-    for model_name, model in {cell.model_name: cell.model for cell in cells}.items():
-        fresh: dict[str, Any] = {"env_vars": {"COMPACTBIO_FRESH_PROCESS": uuid.uuid4().hex}}
-        task = _measure.options(num_cpus=section.measuring.threads, runtime_env=fresh)
-        waiting = task.remote(Path(model), sentences, section.measuring, section.tuning.max_tokens)
-        footprints[model_name] = ray.get(waiting)
-    return footprints
+    models = {cell.model_name: cell.model for cell in cells}
+    task = _measure.options(num_cpus=section.measuring.threads)
+    found: dict[str, Footprint] = ray.get(task.remote(models, sentences, section.measuring, section.tuning.max_tokens))
+    return found
 
 
-@ray.remote(max_calls=1)
-def _measure(model: Path, sentences: list[str], section: Measuring, max_tokens: int) -> Footprint:
-    quiet_transformers()
-    return measure(model, sentences, section, max_tokens)
+@ray.remote
+def _measure(models: dict[str, str], sentences: list[str], section: Measuring, max_tokens: int) -> dict[str, Footprint]:
+    return measure(models, sentences, section, max_tokens)

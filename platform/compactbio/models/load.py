@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 import transformers
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
-from transformers import PreTrainedTokenizerBase as Tokenizer
+from numpy.typing import NDArray
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from compactbio.data.masking import Vocabulary
 from compactbio.spec.base import SpecError
 from compactbio.spec.references import locate
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 log = logging.getLogger(__name__)
+
+Counts = NDArray[np.int64]
 
 
 def quiet_transformers() -> None:
@@ -31,7 +39,7 @@ def load_config(reference: str, field: str, *, online: bool) -> PreTrainedConfig
         raise SpecError.at(field, _why_not(reference, path, "model", online, error)) from None
 
 
-def load_tokenizer(reference: str, field: str, *, online: bool) -> Tokenizer:
+def load_tokenizer(reference: str, field: str, *, online: bool) -> PreTrainedTokenizerBase:
     """The model's tokenizer. Raises SpecError under `field` where there is none."""
     path = locate(reference, field)
     try:
@@ -43,11 +51,18 @@ def load_tokenizer(reference: str, field: str, *, online: bool) -> Tokenizer:
     return tokenizer
 
 
-def load_masked_lm(reference: str, field: str, *, online: bool, seed: int) -> PreTrainedModel:
-    """The model with its MLM head, in fp32 and eval mode. A head that the checkpoint lacks is drawn from `seed`.
+def load_masked_lm(
+    reference: str, field: str, *, online: bool, seed: int, token_counts: Counts | None = None
+) -> PreTrainedModel:
+    """The model with its MLM head, in fp32 and eval mode.
+
+    A head that the checkpoint lacks is drawn from `seed`; the bias of its decoder starts at the log frequency of
+    each token where `token_counts` [V] are given, so that the first steps need not learn it.
 
     Raises SpecError under `field` where there is no model.
     """
+    from transformers import AutoModelForMaskedLM  # seconds of imports that reading a configuration does without
+
     path = locate(reference, field)
     transformers.set_seed(seed)
     try:
@@ -58,10 +73,14 @@ def load_masked_lm(reference: str, field: str, *, online: bool, seed: int) -> Pr
         raise SpecError.at(field, _why_not(reference, path, "masked language model", online, error)) from None
     if info["missing_keys"]:
         log.warning("%s has no weights for %s: drawn at random", reference, ", ".join(sorted(info["missing_keys"])))
+        bias = model.get_output_embeddings().bias
+        if token_counts is not None and any(name.endswith("decoder.bias") for name in info["missing_keys"]):
+            smoothed = torch.from_numpy(token_counts[: len(bias)] + 1.0)
+            bias.data[: len(smoothed)] = (smoothed / smoothed.sum()).log().float()
     return model.eval()
 
 
-def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+def vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     """What masking has to know of the tokenizer."""
     return Vocabulary(
         size=len(tokenizer),

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+from typing import TYPE_CHECKING
 
 import transformers
-from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from compactbio.models.architecture import architecture, layer_of, rename_layer
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import Distill, Pretrain
 from compactbio.spec.students import FromTeacherLayers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def student_config(stage: Pretrain | Distill, start: PreTrainedConfig, place: str) -> PreTrainedConfig:
@@ -37,6 +41,8 @@ def build_student(stage: Pretrain | Distill, start: PreTrainedModel, *, seed: in
     student = stage.student
     if not isinstance(student, FromTeacherLayers):
         return copy.deepcopy(start).train()
+    from transformers import AutoModelForMaskedLM
+
     config = student_config(stage, start.config, "stage")
     transformers.set_seed(seed)
     model = AutoModelForMaskedLM.from_config(config)
@@ -87,7 +93,9 @@ def _compact_problems(
         )
     if len(layer_map) != student.num_hidden_layers:
         found.append(
-            Problem(f"{place}.layer_map", f"has {len(layer_map)} entries, the student {student.num_hidden_layers} layers")
+            Problem(
+                f"{place}.layer_map", f"has {len(layer_map)} entries, the student {student.num_hidden_layers} layers"
+            )
         )
     if student.hidden_size != teacher.hidden_size:
         found.append(

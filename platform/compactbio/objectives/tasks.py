@@ -14,7 +14,9 @@ from compactbio.data.batches import Batch
 class TaskLoss(Protocol):
     """A loss over the positions that carry a label."""
 
-    part: str
+    @property
+    def part(self) -> str:
+        """The loss's name."""
 
     def count(self, batch: Batch) -> Tensor:
         """The denominator, from the labels alone."""

@@ -22,11 +22,17 @@ from compactbio.spec import objective as spec
 class Term(Protocol):
     """One summand of an objective."""
 
-    parts: tuple[str, ...]
-    """Names of its parts, in the order of `count` and `total`."""
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of its parts, in the order of `count` and `total`."""
 
-    student_needs: Needs
-    teacher_needs: Needs
+    @property
+    def student_needs(self) -> Needs:
+        """What the student's forward pass has to return."""
+
+    @property
+    def teacher_needs(self) -> Needs:
+        """What the teacher's forward pass has to return."""
 
     def count(self, batch: Batch) -> Tensor:
         """Denominators of the parts [parts], from the masks alone."""
@@ -48,7 +54,7 @@ class MlmTerm:
 
     def total(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         assert student.logits is not None
-        return losses.mlm_sum(student.logits.float(), batch.labels)[None]
+        return losses.mlm_sum(_full(student.logits), batch.labels)[None]
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,8 @@ class OutputTerm:
     def total(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         assert student.logits is not None and teacher.logits is not None
         loss = losses.output_kl_sum(
-            student.logits.float(),
-            teacher.logits.float(),
+            _full(student.logits),
+            _full(teacher.logits),
             temperature=self.spec.temperature,
             teacher_first=self.spec.direction == "teacher_student",
         )
@@ -93,12 +99,12 @@ class CompactTerm:
     def total(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         teacher_first = self.spec.direction == "teacher_student"
         hidden = [
-            losses.cosine_sum(student.hidden[s + 1].float(), teacher.hidden[t + 1].float(), batch.real)
+            losses.cosine_sum(_full(student.hidden[s + 1]), _full(teacher.hidden[t + 1]), batch.real)
             for s, t in self.pairs
         ]
         attention = [
             losses.attention_kl_sum(
-                student.attention[s].float(), teacher.attention[t].float(), batch.real, teacher_first=teacher_first
+                _full(student.attention[s]), _full(teacher.attention[t]), batch.real, teacher_first=teacher_first
             )
             for s, t in self.pairs
         ]
@@ -107,6 +113,11 @@ class CompactTerm:
 
 def _layers(layers: frozenset[int]) -> Needs:
     return Needs(hidden=frozenset(layer + 1 for layer in layers), attention=layers)
+
+
+def _full(values: Tensor) -> Tensor:
+    """At least fp32: sums over a vocabulary do not fit half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def build_terms(objective: spec.Objective, student: PreTrainedConfig) -> dict[str, tuple[float, Term]]:

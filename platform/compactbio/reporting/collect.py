@@ -99,11 +99,19 @@ def _compare(name: str, section: Finetune, results: dict[str, Any], seed: int) -
         compared = section.control is not None and model not in (section.control, section.reference)
         scores.append(
             Score(
-                model, task, cell["protocol"], cell["score"], cell["low"], cell["high"],
+                model,
+                task,
+                cell["protocol"],
+                cell["score"],
+                cell["low"],
+                cell["high"],
                 retention=100 * cell["score"] / reference if reference else None,
                 against_control=_difference(cell, cells[section.control, task], seed)
-                if compared and section.control else None,
-                num_train=cell["num_train"], num_test=cell["num_test"], num_cut=cell["num_cut"],
+                if compared and section.control
+                else None,
+                num_train=cell["num_train"],
+                num_test=cell["num_test"],
+                num_cut=cell["num_cut"],
             )
         )
     return Comparison(name, section, scores, results["footprints"])

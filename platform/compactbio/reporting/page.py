@@ -51,7 +51,10 @@ def _training(data: RunData, name: str) -> dict[str, object]:
 
 def _comparison(data: RunData, comparison: Comparison) -> dict[str, object]:
     header, rows = tables.score_rows(data, comparison)
-    costs = (("parameters", "encoder parameters, millions", 1e-6), ("seconds_a_sentence", "milliseconds a sentence", 1e3))
+    costs = (
+        ("parameters", "encoder parameters, millions", 1e-6),
+        ("seconds_a_sentence", "milliseconds a sentence", 1e3),
+    )
     return {
         "header": header,
         "rows": rows,

@@ -19,7 +19,9 @@ def loss_curves(curves: dict[str, Series]) -> str:
     for name, points in curves.items():
         steps, values = zip(*points, strict=True)
         if name.startswith(metrics.LOSS_PART_PREFIX):
-            axes.plot(steps, values, marker=".", markersize=3, linewidth=1, label=name.removeprefix(metrics.LOSS_PART_PREFIX))
+            axes.plot(
+                steps, values, marker=".", markersize=3, linewidth=1, label=name.removeprefix(metrics.LOSS_PART_PREFIX)
+            )
         elif name == metrics.HELD_OUT_PREFIX + metrics.LOSS_PART_PREFIX + "mlm":
             axes.plot(steps, values, "o", color="black", markersize=5, label="mlm, held out")
     axes.set(xlabel="step", ylabel="loss by term (unweighted)", yscale="log")

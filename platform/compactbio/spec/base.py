@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
@@ -20,6 +21,18 @@ class Section(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
+
+    def flat(self) -> dict[str, object]:
+        """Values by dotted path, under their names in YAML."""
+        return dict(_walk(self.model_dump(mode="json", by_alias=True), ""))
+
+
+def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _walk(inner, f"{path}.{key}" if path else key)
+    else:
+        yield path, value
 
 
 @dataclass(frozen=True)

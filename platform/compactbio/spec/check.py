@@ -21,7 +21,9 @@ def problems(spec: JobSpec) -> list[Problem]:
     if spec.training_stages() and spec.corpus is None:
         found.append(Problem("corpus", "missing: training stages need text; say where it is under corpus.text"))
     if spec.corpus is not None and spec.corpus.tokenizer is None and spec.teacher is None:
-        found.append(Problem("corpus.tokenizer", "missing: name a tokenizer here, or a teacher whose tokenizer is used"))
+        found.append(
+            Problem("corpus.tokenizer", "missing: name a tokenizer here, or a teacher whose tokenizer is used")
+        )
     return found
 
 
@@ -50,7 +52,7 @@ def _training(spec: JobSpec, stage: Pretrain | Distill, place: str) -> Iterator[
     elif training.micro_batch and training.global_batch % (training.micro_batch * workers):
         yield Problem(
             f"{place}.training.micro_batch",
-            f"global_batch {training.global_batch} is not a multiple of {training.micro_batch} rows x {workers} workers",
+            f"global_batch {training.global_batch} is no multiple of {training.micro_batch} rows x {workers} workers",
         )
     if training.warmup_steps > training.steps:
         yield Problem(
@@ -74,14 +76,16 @@ def _objective(stage: Pretrain | Distill, place: str) -> Iterator[Problem]:
             "no term uses the teacher; add output or compact, or make this a pretrain stage",
         )
     if stage.training.trainable == "head" and stage.objective.compact is not None:
-        yield Problem(f"{place}.training.trainable", "`head` freezes the encoder, and the compact term trains nothing else")
+        yield Problem(
+            f"{place}.training.trainable", "`head` freezes the encoder, and the compact term trains nothing else"
+        )
     compact = stage.objective.compact
     if compact and isinstance(stage.student, FromTeacherLayers):
         depth = len(stage.student.layers)
         if len(compact.layer_map) != depth:
             yield Problem(
                 f"{place}.objective.compact.layer_map",
-                f"has {len(compact.layer_map)} entries, the student has {depth} layers; give one teacher layer for each",
+                f"has {len(compact.layer_map)} entries for {depth} student layers; give one teacher layer for each",
             )
 
 

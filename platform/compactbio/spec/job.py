@@ -156,6 +156,13 @@ class JobSpec(Section):
         """The spec with all its defaults, as plain values under their YAML names."""
         return self.model_dump(mode="json", by_alias=True)
 
+    def tokenizer_source(self) -> tuple[str, str]:
+        """Where the tokenizer comes from, and the field that says so."""
+        if self.corpus is not None and self.corpus.tokenizer is not None:
+            return self.corpus.tokenizer, "corpus.tokenizer"
+        assert self.teacher is not None
+        return self.teacher, "teacher"
+
     def training_stages(self) -> dict[str, Pretrain | Distill]:
         """The stages that train on the corpus, by name."""
         return {name: stage for name, stage in self.stages.items() if isinstance(stage, Pretrain | Distill)}

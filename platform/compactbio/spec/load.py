@@ -72,7 +72,7 @@ def from_raw(raw: dict[str, Any], lines: dict[str, int] | None = None) -> JobSpe
 def _parse(text: str) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         node = yaml.compose(text, Loader=_Loader)
-        raw = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+        raw = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         what = getattr(error, "problem", None) or str(error)
@@ -82,10 +82,10 @@ def _parse(text: str) -> tuple[dict[str, Any], dict[str, int]]:
     lines: dict[str, int] = {}
     _record_lines(node, "", lines)
     try:
-        json.dumps(raw)
+        separate = json.loads(json.dumps(raw))  # sections that share a YAML anchor are overridden one by one
     except (TypeError, ValueError) as error:
         raise SpecError([Problem("", f"a value is neither text nor a number: {error}")]) from None
-    return raw, lines
+    return separate, lines
 
 
 def _record_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
@@ -102,7 +102,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if not equals or not path:
         raise SpecError.at("--set", f"'{override}' is not of the form a.b=c")
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise SpecError.at(path, f"the value '{text}' is not YAML") from None
     *sections, key = path.split(".")

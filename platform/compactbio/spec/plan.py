@@ -44,8 +44,9 @@ class MemoryPlan:
         return self.student + self.gradients + self.optimiser + self.teacher
 
 
-def plan_memory(*, student_params: int, trained_params: int, teacher_params: int, training: Training,
-                num_workers: int) -> MemoryPlan:
+def plan_memory(
+    *, student_params: int, trained_params: int, teacher_params: int, training: Training, num_workers: int
+) -> MemoryPlan:
     """Bytes a worker by ZeRO stage (Rajbhandari et al. 2020): Adam keeps two fp32 moments a trained parameter,
     and bf16 an fp32 copy besides."""
     stage, half = training.zero_stage, training.precision == "bf16"

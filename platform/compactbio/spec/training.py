@@ -25,8 +25,13 @@ class Optimiser(Section):
     """Decoupled weight decay; never applied to biases and norms."""
 
     beta1: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9
+    """Decay of Adam's first moment."""
+
     beta2: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    """Decay of Adam's second moment."""
+
     epsilon: Annotated[float, Field(gt=0.0)] = 1e-8
+    """Added to the square root of Adam's second moment."""
 
     max_grad_norm: Annotated[float, Field(ge=0.0)] = 1.0
     """Gradients are clipped to this global norm; 0 leaves them alone."""

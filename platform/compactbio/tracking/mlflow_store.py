@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
@@ -16,17 +14,12 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from compactbio.spec.base import SpecError
-from compactbio.spec.job import Tracking
 from compactbio.tracking.journal import Follower
+from compactbio.tracking.store_uri import TrackingError
 
 _METRICS_A_CALL = 1000  # limits of the tracking server's log-batch call
 _PARAMS_A_CALL = 100
 _LONGEST_PARAM = 6000
-
-
-def tracking_uri(section: Tracking, storage: Path) -> str:
-    """Where runs are recorded: the spec, else the environment, else a SQLite file under `storage`."""
-    return section.uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{storage.resolve() / 'mlflow.db'}"
 
 
 class MlflowStore:
@@ -47,19 +40,20 @@ class MlflowStore:
         location = artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
         try:
             found = self._client.get_experiment_by_name(experiment)
-            self._experiment_id = (
-                found.experiment_id if found else self._client.create_experiment(experiment, location)
-            )
+            self._experiment_id = found.experiment_id if found else self._client.create_experiment(experiment, location)
         except (MlflowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise SpecError.at("tracking.uri", f"MLflow at {uri} cannot be used: {reason}") from None
 
     def catch_up(self, follower: Follower) -> None:
-        """Sends what the journals hold beyond what was sent before."""
-        for folder, events in follower.new_events():
-            if folder not in self._runs:
-                self._start(folder, events[0])
-            self._send(self._runs[folder], events)
+        """Sends what the journals hold beyond what was sent before. Raises TrackingError; what failed comes again."""
+        try:
+            for folder, events in follower.new_events():
+                if folder not in self._runs:
+                    self._start(folder, events[0])
+                self._send(self._runs[folder], events)
+        except (MlflowException, OSError) as error:
+            raise TrackingError(str(error).splitlines()[0]) from error
 
     def run_id(self, folder: Path) -> str:
         """The MLflow run of the journal in `folder`."""
@@ -144,4 +138,3 @@ class MlflowStore:
 
 def _milliseconds(event: Mapping[str, Any]) -> int:
     return round(event["time"] * 1000)
-

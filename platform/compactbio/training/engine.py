@@ -71,7 +71,7 @@ class LocalEngine:
         if not last_micro_batch:
             return
         self._norm = clip_grad_norm_(self._learner.parameters(), self._max_norm)
-        self._rate = self._schedule.get_last_lr()[0]
+        self._rate = float(self._schedule.get_last_lr()[0])
         self._optimiser.step()
         self._schedule.step()
         self._optimiser.zero_grad()
@@ -132,10 +132,15 @@ class DeepSpeedEngine:
     def learning_rate(self) -> float:
         return self._rate
 
+    def close(self) -> None:
+        """Lets go of the learner and its optimiser state."""
+        self._engine.destroy()
+        del self._engine
+
     def full_weights(self, module: nn.Module) -> dict[str, Tensor]:
         """The module's weights in fp32 on the CPU, whole. Every worker has to call it."""
-        from deepspeed.utils import safe_get_full_fp32_param
         from deepspeed.runtime.zero.partition_parameters import GatheredParameters
+        from deepspeed.utils import safe_get_full_fp32_param
 
         weights = {}
         for name, parameter in module.named_parameters(remove_duplicate=False):

@@ -7,14 +7,13 @@ import os
 from pathlib import Path
 
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from compactbio.models.load import Tokenizer
 from compactbio.spec.job import Distill, JobSpec
 
 
 def export_student(
-    student: PreTrainedModel, weights: dict[str, Tensor], tokenizer: Tokenizer, folder: Path, card: str
+    student: PreTrainedModel, weights: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase, folder: Path, card: str
 ) -> None:
     """Writes weights (safetensors), configuration, tokenizer and model card to `folder`, whole or not at all."""
     building = folder.with_name(f".{folder.name}-{os.getpid()}")
@@ -29,7 +28,11 @@ def model_card(spec: JobSpec, stage: str, store_fingerprint: str, held_out: dict
     """Markdown that says how the model was made and what is known of it."""
     section = spec.training_stages()[stage]
     settings = section.model_dump(mode="json", by_alias=True)
-    how = "distilled from a teacher" if isinstance(section, Distill) else "pretrained further by masked language modelling"
+    how = (
+        "distilled from a teacher"
+        if isinstance(section, Distill)
+        else "pretrained further by masked language modelling"
+    )
     scores = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(held_out.items())) or "| none | |"
     return f"""---
 library_name: transformers
@@ -39,7 +42,8 @@ tags: [biomedical, compactbio]
 
 # {spec.name}-{stage}
 
-A masked language model, {how} with compactbio in {section.training.steps} steps of {section.training.global_batch} rows.
+A masked language model, {how} with compactbio:
+{section.training.steps} steps of {section.training.global_batch} rows.
 
 - Corpus: `{spec.corpus.text if spec.corpus else ""}` (token store {store_fingerprint})
 - Models it was made from: {", ".join(f"`{field}`: `{model}`" for field, model in section.models().items())}
@@ -58,10 +62,10 @@ The stage's section of the spec:
 ```
 
 ```python
-from transformers import AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoModelForMaskedLM, AutoPreTrainedTokenizerBase
 
 model = AutoModelForMaskedLM.from_pretrained("PATH")
-tokenizer = AutoTokenizer.from_pretrained("PATH")
+tokenizer = AutoPreTrainedTokenizerBase.from_pretrained("PATH")
 ```
 
 The model carries the licence terms of the models and of the text that it was made from.

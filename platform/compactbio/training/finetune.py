@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     set_seed,
 )
 
@@ -22,9 +22,9 @@ from compactbio.data.ontology_tasks import read_branches, read_mentions
 from compactbio.data.task_rows import Row, TaskBatches, TaskRows, collate, encode_labelled, encode_tagged
 from compactbio.evaluation import f1
 from compactbio.models.forward import Outputs
-from compactbio.models.load import Tokenizer, load_tokenizer, quiet_transformers
+from compactbio.models.load import load_tokenizer, quiet_transformers
 from compactbio.objectives.tasks import MultiLabelLoss, TagLoss, TaskLoss
-from compactbio.spec.evaluation import MentionTask, OntologyTask, Tuning
+from compactbio.spec.evaluation import MentionTask
 from compactbio.spec.references import locate
 from compactbio.tracking import metrics
 from compactbio.tracking.journal import Journal
@@ -32,45 +32,10 @@ from compactbio.training.engine import LocalEngine
 from compactbio.training.learner import no_teacher
 from compactbio.training.loop import steps
 from compactbio.training.optimiser import build_optimiser, build_schedule
+from compactbio.training.requests import Cell, CellResult
 
 RESULT_FILE = "result.json"
 _ROWS_A_PREDICTION = 32
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One fine-tuning: which model, which task, how, and where its folder is."""
-
-    model_name: str
-    model: str
-    """Where the model is: a folder or a hub name."""
-
-    task_name: str
-    task: OntologyTask
-    tuning: Tuning
-    seed: int
-    threads: int
-    online: bool
-    folder: Path
-
-
-@dataclass(frozen=True)
-class CellResult:
-    """What a cell came to."""
-
-    model_name: str
-    task_name: str
-    protocol: str
-    score: float
-    low: float
-    high: float
-    num_train: int
-    num_test: int
-    num_cut: int
-    """Test texts that were longer than a row and were cut."""
-
-    counts: list[list[int]]
-    """For each test example correct, predicted and gold items."""
 
 
 class TaskLearner(nn.Module):
@@ -92,9 +57,11 @@ class TaskLearner(nn.Module):
         return self._loss.total(self.logits(batch), batch)[None]
 
     def count(self, batch: Batch) -> Tensor:
+        """The loss's denominator [1]."""
         return self._loss.count(batch)[None]
 
     def loss(self, totals: Tensor, counts: Tensor) -> Tensor:
+        """The mean."""
         return torch.sum(totals / counts.clamp_min(1.0))
 
 
@@ -135,9 +102,7 @@ def run_cell(cell: Cell) -> CellResult:
     engine = LocalEngine(
         learner, optimiser, schedule, max_grad_norm=cell.tuning.max_grad_norm, device=torch.device("cpu")
     )
-    for report in steps(
-        engine, learner, no_teacher, batches, num_steps=num_steps, report_every=10, seed=cell.seed
-    ):
+    for report in steps(engine, learner, no_teacher, batches, num_steps=num_steps, report_every=10, seed=cell.seed):
         journal.metrics(report.values, report.step, num_steps=num_steps)
     engine.train(False)
     counts = task.counts(list(_answers(learner, task.test.rows, tokenizer.pad_token_id)))
@@ -149,7 +114,7 @@ def run_cell(cell: Cell) -> CellResult:
     return result
 
 
-def _read_task(cell: Cell, tokenizer: Tokenizer) -> _Task:
+def _read_task(cell: Cell, tokenizer: PreTrainedTokenizerBase) -> _Task:
     length = cell.tuning.max_tokens
     if isinstance(cell.task, MentionTask):
         train, test, names = read_mentions(cell.task, cell.seed)

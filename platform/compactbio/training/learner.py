@@ -17,7 +17,9 @@ from compactbio.objectives.objective import Objective
 class Learner(Protocol):
     """What the loop knows of a learner. Called with a batch and targets it returns the totals of its parts."""
 
-    parts: tuple[str, ...]
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the loss's parts."""
 
     def count(self, batch: Batch) -> Tensor:
         """Denominators [parts] of this batch, before any forward pass."""

@@ -34,8 +34,14 @@ class Report:
 
 
 def steps(
-    engine: Engine, learner: Learner, targets: Targets, batches: MicroBatches, *,
-    num_steps: int, report_every: int, seed: int,
+    engine: Engine,
+    learner: Learner,
+    targets: Targets,
+    batches: MicroBatches,
+    *,
+    num_steps: int,
+    report_every: int,
+    seed: int,
 ) -> Iterator[Report]:
     """Trains for `num_steps` and reports the first step, every so many, and the last.
 

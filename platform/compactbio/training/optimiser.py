@@ -54,4 +54,3 @@ def build_schedule(optimiser: AdamW, section: Optimiser, *, steps: int, warmup_s
                 return 1.0
 
     return LambdaLR(optimiser, factor)
-

@@ -3,41 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from compactbio.data.batches import MlmBatches
 from compactbio.data.build import tokenizer_fingerprint
 from compactbio.data.store import TokenStore
-from compactbio.models.load import Tokenizer, load_masked_lm, load_tokenizer, vocabulary
+from compactbio.models.load import load_masked_lm, load_tokenizer, vocabulary
 from compactbio.models.student import build_student, check_fit
 from compactbio.objectives.objective import Objective
 from compactbio.spec.base import SpecError
-from compactbio.spec.job import Distill, JobSpec, Pretrain, start_field
+from compactbio.spec.job import Distill, start_field
 from compactbio.spec.plan import plan_batch
 from compactbio.training.engine import DeepSpeedEngine
 from compactbio.training.learner import StudentLearner, Teacher, no_teacher
 from compactbio.training.loop import Targets
-
-
-@dataclass(frozen=True)
-class StageTask:
-    """What a worker is told: the job, which stage of it, and where things are."""
-
-    spec: JobSpec
-    stage: str
-    models: dict[str, str]
-    """For each field of the stage that names a model, where that model is."""
-
-    store: Path
-    folder: Path
-    """The stage's own folder, on storage that every worker sees."""
-
-    @property
-    def section(self) -> Pretrain | Distill:
-        """The stage's section of the spec."""
-        return self.spec.training_stages()[self.stage]
+from compactbio.training.requests import StageRequest
 
 
 @dataclass(frozen=True)
@@ -48,33 +30,37 @@ class TrainingStage:
     targets: Targets
     batches: MlmBatches
     engine: DeepSpeedEngine
-    tokenizer: Tokenizer
+    tokenizer: PreTrainedTokenizerBase
 
 
-def build_stage(task: StageTask, *, rank: int, device: torch.device) -> TrainingStage:
+def build_stage(request: StageRequest, *, rank: int, device: torch.device) -> TrainingStage:
     """Builds data, teacher, student, objective, learner and engine, in this order."""
-    spec, section = task.spec, task.section
-    tokenizer_source = spec.corpus.tokenizer if spec.corpus and spec.corpus.tokenizer else spec.teacher
-    assert tokenizer_source is not None
-    tokenizer = load_tokenizer(tokenizer_source, "corpus.tokenizer", online=spec.online)
-    store = TokenStore(task.store)
+    spec, section = request.spec, request.section
+    tokenizer = load_tokenizer(*spec.tokenizer_source(), online=spec.online)
+    store = TokenStore(request.store)
     if store.manifest.tokenizer_fingerprint != tokenizer_fingerprint(tokenizer):
-        raise SpecError.at("corpus.tokenizer", f"the token store {task.store} was made with another tokenizer")
+        raise SpecError.at("corpus.tokenizer", f"the token store {request.store} was made with another tokenizer")
     plan = plan_batch(section.training, spec.cluster)
     batches = MlmBatches(store, vocabulary(tokenizer), section.training.masking, spec.seed, plan, rank)
 
     models = {
-        path: load_masked_lm(path, f"stages.{task.stage}", online=spec.online, seed=spec.seed)
-        for path in dict.fromkeys(task.models.values())
+        path: load_masked_lm(
+            path,
+            f"stages.{request.stage}",
+            online=spec.online,
+            seed=spec.seed,
+            token_counts=store.token_counts(len(tokenizer)),
+        )
+        for path in dict.fromkeys(request.models.values())
     }
-    student = build_student(section, models[task.models[start_field(section)]], seed=spec.seed)
+    student = build_student(section, models[request.models[start_field(section)]], seed=spec.seed)
     if section.training.trainable == "head":
         student.base_model.requires_grad_(False)
     objective = Objective(section.objective, student.config)
     targets: Targets = no_teacher
     if isinstance(section, Distill):
-        teacher = models[task.models["teacher"]]
-        check_fit(section, student.config, teacher.config, f"stages.{task.stage}")
+        teacher = models[request.models["teacher"]]
+        check_fit(section, student.config, teacher.config, f"stages.{request.stage}")
         dtype = torch.bfloat16 if section.training.precision == "bf16" else torch.float32
         targets = Teacher(teacher.to(device, dtype), objective)
     del models

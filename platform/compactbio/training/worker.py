@@ -1,42 +1,56 @@
-"""What every Ray Train worker of a training stage runs."""
+"""What every Ray Train worker runs. Ray's controller imports this module too, so it is light by itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ray.train
-import ray.train.torch
-import torch
-
-from compactbio.models.load import quiet_transformers
 from compactbio.tracking import metrics
 from compactbio.tracking.journal import Journal
-from compactbio.training.export import export_student, model_card
-from compactbio.training.loop import evaluate, steps
-from compactbio.training.stage import StageTask, TrainingStage, build_stage
+from compactbio.training.requests import MODEL_FOLDER, StageRequest
 
-MODEL_FOLDER = "model"
+if TYPE_CHECKING:
+    from compactbio.training.stage import TrainingStage
 
 
 def train(config: dict[str, Any]) -> None:
-    """Trains one stage and exports its student; `config` holds the StageTask under `task`.
+    """Runs the training stages in `config["stages"]`, a list of StageRequest, one after the other.
 
-    Rank 0 alone writes the journal and the model.
+    They share one start of workers, which costs more than a short stage. Rank 0 alone writes journals and models.
     """
-    task: StageTask = config["task"]
-    context = ray.train.get_context()
-    rank = context.get_world_rank()
-    quiet_transformers()
-    torch.set_num_threads(task.spec.cluster.cpus_per_worker)
-    stage = build_stage(task, rank=rank, device=ray.train.torch.get_device())
-    writer = _Writer(Journal(task.folder) if rank == 0 else None, task.section.training.steps)
-    training = task.section.training
+    import ray.train
+    import ray.train.torch
+    import torch
 
+    from compactbio.models.load import quiet_transformers
+
+    quiet_transformers()
+    rank = ray.train.get_context().get_world_rank()
+    device = ray.train.torch.get_device()
+    for request in config["stages"]:
+        torch.set_num_threads(request.spec.cluster.cpus_per_worker)
+        _run_stage(request, rank, device)
+        torch.distributed.barrier()  # the next stage may read the model that rank 0 has just written
+
+
+def _run_stage(request: StageRequest, rank: int, device: Any) -> None:
+    from compactbio.training.export import export_student, model_card
+    from compactbio.training.loop import steps
+    from compactbio.training.stage import build_stage
+
+    spec, training = request.spec, request.section.training
+    writer = _Writer(Journal(request.folder) if rank == 0 else None, training.steps)
+    writer.start(request)
+    stage = build_stage(request, rank=rank, device=device)
     writer.metrics(0, _held_out(stage, training.held_out_rows))
     for report in steps(
-        stage.engine, stage.learner, stage.targets, stage.batches,
-        num_steps=training.steps, report_every=training.report_every_steps, seed=task.spec.seed,
+        stage.engine,
+        stage.learner,
+        stage.targets,
+        stage.batches,
+        num_steps=training.steps,
+        report_every=training.report_every_steps,
+        seed=spec.seed,
     ):
         writer.metrics(report.step, report.values)
     held_out = _held_out(stage, training.held_out_rows)
@@ -44,12 +58,15 @@ def train(config: dict[str, Any]) -> None:
 
     weights = stage.engine.full_weights(stage.learner.student)
     if rank == 0:
-        card = model_card(task.spec, task.stage, stage.batches.store.manifest.fingerprint, held_out)
-        export_student(stage.learner.student, weights, stage.tokenizer, task.folder / MODEL_FOLDER, card)
-    torch.distributed.barrier()
+        card = model_card(spec, request.stage, stage.batches.store.manifest.fingerprint, held_out)
+        export_student(stage.learner.student, weights, stage.tokenizer, request.folder / MODEL_FOLDER, card)
+    stage.engine.close()
+    writer.end(request)
 
 
 def _held_out(stage: TrainingStage, max_rows: int) -> dict[str, float]:
+    from compactbio.training.loop import evaluate
+
     if max_rows == 0 or stage.batches.store.num_rows("held_out") < stage.engine.world_size:
         return {}
     losses = evaluate(stage.engine, stage.learner, stage.targets, stage.batches.held_out(max_rows))
@@ -63,8 +80,19 @@ class _Writer:
     journal: Journal | None
     num_steps: int
 
+    def start(self, request: StageRequest) -> None:
+        if self.journal is not None:
+            self.journal.start(request.stage, {**request.tags, "stage": request.stage})
+            self.journal.params(request.section.flat())
+
     def metrics(self, step: int, values: dict[str, float]) -> None:
         if self.journal is not None and values:
             self.journal.metrics(values, step, num_steps=self.num_steps)
 
-
+    def end(self, request: StageRequest) -> None:
+        if self.journal is None:
+            return
+        if request.spec.tracking.register_models:
+            name = f"{request.spec.name}-{request.stage}"
+            self.journal.model(request.folder / MODEL_FOLDER, name, {**request.tags, "stage": request.stage})
+        self.journal.end()

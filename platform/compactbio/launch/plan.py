@@ -1,0 +1,103 @@
+"""What a job comes to, as text: batches, tokens, layer maps, parameters, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from transformers import PreTrainedConfig
+
+from compactbio.launch import preflight, stages
+from compactbio.models.count import encoder_parameters, parameters
+from compactbio.spec.job import Cluster, Distill, Finetune, JobSpec, Pretrain
+from compactbio.spec.plan import plan_batch, plan_memory
+from compactbio.spec.training import Training
+
+_GIB = 1024**3
+
+
+def describe(spec: JobSpec) -> str:
+    """The resolved plan. Raises SpecError as a run would."""
+    checked = preflight.check(spec)
+    lines = [f"job {spec.name}, spec {spec.digest()}, seed {spec.seed}"]
+    if spec.corpus is not None:
+        lines.append(f"corpus {spec.corpus.text}, rows of at most {spec.corpus.max_tokens} tokens")
+    cluster = spec.cluster
+    where = cluster.address or "Ray inside the driver"
+    lines.append(
+        f"{cluster.num_workers} workers x {cluster.cpus_per_worker} CPUs on {where}, {_starts(spec)} Ray Train starts"
+    )
+    for name, stage in spec.stages.items():
+        lines.append(f"\n{name}: {stage.kind}")
+        if isinstance(stage, Finetune):
+            lines += _finetune(stage)
+        else:
+            lines += _training(spec, stage, checked.students[name], checked.teachers.get(name))
+    return "\n".join(lines)
+
+
+def _starts(spec: JobSpec) -> int:
+    return sum(names[0] in spec.training_stages() for names in stages.groups(spec))
+
+
+def _training(
+    spec: JobSpec, stage: Pretrain | Distill, student: PreTrainedConfig, teacher: PreTrainedConfig | None
+) -> Iterator[str]:
+    training = stage.training
+    batch = plan_batch(training, spec.cluster)
+    yield (
+        f"  batch      {batch.global_batch} rows = {batch.num_workers} workers x {batch.accumulation} micro-batches "
+        f"x {batch.micro_batch} rows"
+    )
+    assert spec.corpus is not None
+    most = training.steps * training.global_batch * spec.corpus.max_tokens
+    yield f"  length     {training.steps:,} steps, at most {most:,} tokens"
+    yield (
+        f"  schedule   {training.schedule}, warm-up {training.warmup_steps} steps, peak lr {training.lr:g}, "
+        f"weight decay {training.weight_decay:g}"
+    )
+    for term, section in stage.objective.terms().items():
+        options = ", ".join(f"{key} {value}" for key, value in section.flat().items())
+        yield f"  term       {term}: {options}"
+    if isinstance(stage, Distill) and stage.objective.compact is not None:
+        pairs = ", ".join(f"{s} <- {t}" for s, t in enumerate(stage.objective.compact.layer_map))
+        yield f"  layer map  student <- teacher: {pairs}"
+    yield f"  student    {_size(student)}"
+    if teacher is not None:
+        yield f"  teacher    {_size(teacher)}"
+    yield from _memory(training, spec.cluster, student, teacher)
+
+
+def _size(config: PreTrainedConfig) -> str:
+    return (
+        f"{config.model_type}, {config.num_hidden_layers} layers x {config.hidden_size}, "
+        f"{encoder_parameters(config) / 1e6:.2f} M parameters without pooler and head"
+    )
+
+
+def _memory(
+    training: Training, cluster: Cluster, student: PreTrainedConfig, teacher: PreTrainedConfig | None
+) -> Iterator[str]:
+    total = parameters(student)
+    trained = total if training.trainable == "all" else total - encoder_parameters(student)
+    memory = plan_memory(
+        student_params=total,
+        trained_params=trained,
+        teacher_params=parameters(teacher) if teacher is not None else 0,
+        training=training,
+        num_workers=cluster.num_workers,
+    )
+    yield (
+        f"  memory     {memory.total / _GIB:.2f} GiB a worker under ZeRO {training.zero_stage} "
+        f"(student {memory.student / _GIB:.2f}, "
+        f"gradients {memory.gradients / _GIB:.2f}, optimiser {memory.optimiser / _GIB:.2f}, "
+        f"teacher {memory.teacher / _GIB:.2f}); activations and libraries come on top"
+    )
+
+
+def _finetune(stage: Finetune) -> Iterator[str]:
+    yield f"  models     {', '.join(f'{name} ({model})' for name, model in stage.models_.items())}"
+    for name, task in stage.tasks.items():
+        yield f"  task       {name}: {task.kind}, at most {task.max_train or 'all'} training examples"
+    tuning = stage.tuning
+    yield f"  tuning     {tuning.epochs} epochs of batch {tuning.batch}, lr {tuning.lr:g}, {tuning.schedule}"
+    yield f"  cells      {len(stage.models_) * len(stage.tasks)}, one Ray task each"

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    BertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    MobileBertConfig,
+    PreTrainedConfig,
+    RobertaConfig,
+)
+
+from compactbio.data.batches import Batch
+from compactbio.models.attention import make_observable
+from compactbio.models.forward import Needs, forward
+from compactbio.models.load import load_masked_lm
+from compactbio.models.student import build_student, check_fit, student_config
+from compactbio.spec.base import SpecError
+from compactbio.spec.job import Distill
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 99}
+CONFIGS = [
+    BertConfig(**SIZES),
+    RobertaConfig(**SIZES),
+    ElectraConfig(**SIZES, embedding_size=16),
+    DistilBertConfig(dim=32, n_layers=3, n_heads=4, hidden_dim=64, vocab_size=99),
+    MobileBertConfig(**SIZES, embedding_size=16, intra_bottleneck_size=32, true_hidden_size=32),
+]
+
+
+@pytest.fixture
+def batch() -> Batch:
+    torch.manual_seed(0)
+    real = torch.arange(9)[None, :] < torch.tensor([[9], [4], [6]])
+    scored = real & (torch.rand(3, 9) < 0.5)
+    return Batch(torch.randint(5, 99, (3, 9)), real, scored, torch.randint(5, 99, (int(scored.sum()),)))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
+def test_forward_agrees_with_the_model_itself(config: PreTrainedConfig, batch: Batch) -> None:
+    torch.manual_seed(1)
+    model = AutoModelForMaskedLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        theirs = model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.real.long(),
+            output_hidden_states=True,
+            output_attentions=True,
+        )
+        make_observable(model)
+        ours = forward(model, batch, Needs(logits=True, hidden=frozenset({0, 2}), attention=frozenset({0, 2})))
+    assert ours.logits is not None
+    torch.testing.assert_close(ours.logits, theirs.logits[batch.scored], atol=1e-4, rtol=1e-4)
+    real = batch.real
+    torch.testing.assert_close(ours.hidden[2][real], theirs.hidden_states[2][real], atol=1e-4, rtol=1e-4)
+    assert set(ours.attention) == {0, 2}
+    for layer in (0, 2):
+        rows = ours.attention[layer].exp().transpose(1, 2)[real]
+        torch.testing.assert_close(rows, theirs.attentions[layer].transpose(1, 2)[real], atol=1e-5, rtol=1e-4)
+
+
+def test_attention_is_seen_before_dropout(batch: Batch) -> None:
+    model = AutoModelForMaskedLM.from_config(BertConfig(**SIZES, attention_probs_dropout_prob=0.5)).train()
+    make_observable(model)
+    rows = forward(model, batch, Needs(attention=frozenset({1}))).attention[1].exp().sum(-1)
+    torch.testing.assert_close(rows, torch.ones_like(rows))
+
+
+def test_nothing_is_observed_that_nobody_needs(batch: Batch) -> None:
+    model = AutoModelForMaskedLM.from_config(BertConfig(**SIZES))
+    make_observable(model)
+    out = forward(model, batch, Needs())
+    assert (out.logits, out.hidden, out.attention) == (None, {}, {})
+
+
+def distill(**changes: object) -> Distill:
+    section = {
+        "kind": "distill",
+        "student": {"start": "teacher_layers", "layers": [1, 3]},
+        "objective": {"mlm": {"lambda": 1}, "compact": {"lambda": 1, "layer_map": [1, 3]}},
+        "training": {"steps": 1, "global_batch": 2, "lr": 0.1},
+    }
+    return Distill.model_validate_json(__import__("json").dumps(section | changes))
+
+
+def test_a_student_of_teacher_layers_has_their_weights(tiny_model: Path) -> None:
+    teacher = load_masked_lm(str(tiny_model), "teacher", online=False, seed=1)
+    student = build_student(distill(), teacher, seed=1)
+    theirs, ours = teacher.state_dict(), student.state_dict()
+    assert student.config.num_hidden_layers == 2
+    for name, tensor in ours.items():
+        source = name.replace(".layer.1.", ".layer.3.").replace(".layer.0.", ".layer.1.")
+        assert torch.equal(tensor, theirs[source]), name
+    assert student.cls.predictions.decoder.weight is student.bert.embeddings.word_embeddings.weight
+
+
+def test_a_head_that_is_not_copied_is_new(tiny_model: Path) -> None:
+    teacher = load_masked_lm(str(tiny_model), "teacher", online=False, seed=1)
+    section = distill(student={"start": "teacher_layers", "layers": [0, 1], "copy_head": False})
+    student = build_student(section, teacher, seed=1)
+    head = "cls.predictions.transform.dense.weight"
+    assert not torch.equal(student.state_dict()[head], teacher.state_dict()[head])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hidden_size": 16}, "no projection"),
+        ({"num_attention_heads": 2}, "head by head"),
+        ({"vocab_size": 50}, "same tokenizer"),
+        ({"num_hidden_layers": 3}, "3 layers"),
+        ({"model_type": "t5"}, "not supported"),
+    ],
+)
+def test_a_student_that_does_not_fit_is_refused(tiny_model: Path, change: dict[str, object], words: str) -> None:
+    teacher = AutoConfig.from_pretrained(tiny_model)
+    student = student_config(distill(), teacher, "stages.d")
+    check_fit(distill(), student, teacher, "stages.d")
+    if "model_type" in change:
+        student = AutoConfig.for_model("t5", vocab_size=teacher.vocab_size, d_model=32, num_layers=2, num_heads=4)
+    else:
+        for name, value in change.items():
+            setattr(student, name, value)
+    with pytest.raises(SpecError, match=words):
+        check_fit(distill(), student, teacher, "stages.d")
+
+
+def test_layers_that_the_teacher_lacks_are_refused(tiny_model: Path) -> None:
+    section = distill(student={"start": "teacher_layers", "layers": [1, 4]})
+    with pytest.raises(SpecError, match="numbered 0 to 3"):
+        student_config(section, AutoConfig.from_pretrained(tiny_model), "stages.d")

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compactbio.spec.base import SpecError
+from compactbio.spec.job import JobSpec
+from compactbio.spec.load import load
+from compactbio.spec.plan import plan_batch
+
+QUICKSTART = Path(__file__).parents[2] / "jobs" / "quickstart.yaml"
+TRAINING = "stages.distill.training"
+
+
+@pytest.mark.parametrize("path", sorted(QUICKSTART.parent.rglob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_spec_loads(path: Path) -> None:
+    assert load(path).stages
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "words"),
+    [
+        (f"{TRAINING}.stpes=3", f"{TRAINING}.stpes", "did you mean 'steps'"),
+        (f"{TRAINING}.lr=7", f"{TRAINING}.lr", "less than or equal to 1"),
+        (f"{TRAINING}.steps=1.5", f"{TRAINING}.steps", "1.5"),
+        (f"{TRAINING}.steps=true", f"{TRAINING}.steps", "integer"),
+        (f"{TRAINING}.zero_stage=4", f"{TRAINING}.zero_stage", "less than or equal to 3"),
+        (f"{TRAINING}.global_batch=63", f"{TRAINING}.global_batch", "2 workers"),
+        (f"{TRAINING}.micro_batch=5", f"{TRAINING}.micro_batch", "5 rows x 2 workers"),
+        (f"{TRAINING}.warmup_steps=99999", f"{TRAINING}.warmup_steps", "more than"),
+        ("stages.distill.objective.alignment={lambda: 1}", "stages.distill.objective.alignment", "known here: compact"),
+        ("stages.distill.objective.output=null", "", None),
+        (
+            "stages.distill.objective.compact.layer_map=[1, 3]",
+            "stages.distill.objective.compact.layer_map",
+            "3 student",
+        ),
+        ("stages.distill.teacher=stage:nothing", "stages.distill.teacher", "stage:adapt"),
+        ("stages.finetune.reference=nobody", "stages.finetune.reference", "teacher, student, control"),
+        ("corpus=null", "corpus", "text"),
+        ("seed=-1", "seed", "greater than or equal to 0"),
+        ("stages.distill.kind=distil", "stages.distill", "pretrain"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_field(override: str, field: str, words: str | None) -> None:
+    if words is None:
+        load(QUICKSTART, [override])
+        return
+    with pytest.raises(SpecError) as caught:
+        load(QUICKSTART, [override])
+    [problem] = caught.value.problems
+    assert problem.path == field
+    assert words in problem.message
+
+
+def test_every_problem_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("name: x\nsede: 1\nteacher: t\nstages:\n  a:\n    kind: pretrain\n    studnet: 1\n")
+    with pytest.raises(SpecError) as caught:
+        load(path)
+    text = str(caught.value)
+    assert f"{path}:2: sede: unknown key; did you mean 'seed'?" in text
+    assert f"{path}:7: stages.a.studnet: unknown key; did you mean 'student'?" in text
+    assert f"{path}:5: stages.a.training: missing" in text
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "name: [", "name: a\nname: b\n"])
+def test_what_is_no_spec_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=str(path)):
+        load(path)
+
+
+def test_scientific_notation_is_a_number() -> None:
+    assert load(QUICKSTART, [f"{TRAINING}.lr=5e-4"]) == load(QUICKSTART, [f"{TRAINING}.lr=0.0005"])
+
+
+def test_the_digest_changes_with_any_value_and_a_resolved_spec_is_the_same_spec(tmp_path: Path) -> None:
+    spec = load(QUICKSTART)
+    assert spec.digest() != load(QUICKSTART, ["seed=2"]).digest()
+    resolved = tmp_path / "spec.yaml"
+    resolved.write_text(spec.canonical())
+    assert load(resolved) == spec
+
+
+def test_every_field_is_described_in_the_schema() -> None:
+    schema = JobSpec.model_json_schema(by_alias=True)
+    undescribed = [
+        f"{section}.{name}"
+        for section, definition in schema["$defs"].items()
+        for name, field in definition.get("properties", {}).items()
+        if "description" not in json.dumps(field) and "$ref" not in json.dumps(field) and name not in ("kind", "start")
+    ]
+    assert undescribed == []
+
+
+def test_batch_arithmetic() -> None:
+    spec = load(QUICKSTART, [f"{TRAINING}.global_batch=96", f"{TRAINING}.micro_batch=null"])
+    plan = plan_batch(spec.training_stages()["distill"].training, spec.cluster)
+    assert (plan.num_workers, plan.accumulation, plan.micro_batch) == (2, 2, 24)
