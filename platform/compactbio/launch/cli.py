@@ -121,3 +121,7 @@ def ui(storage: Path, port: int) -> None:
 def schema() -> None:
     """Print the JSON schema of specs, for editors that complete and check YAML."""
     click.echo(json.dumps(JobSpec.model_json_schema(by_alias=True), indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -97,9 +97,11 @@ class DeepSpeedEngine:
         self.device = device
         self.world_size = plan.num_workers
         self._zero_stage = training.zero_stage
+        self._max_norm = training.max_grad_norm or float("inf")
+        self._norm = torch.zeros(())
         optimiser = build_optimiser(learner, training)
         schedule = build_schedule(optimiser, training, steps=training.steps, warmup_steps=training.warmup_steps)
-        self._engine, self.optimiser, _, self._schedule = deepspeed.initialize(
+        self._engine, _, _, self._schedule = deepspeed.initialize(
             model=learner, optimizer=optimiser, lr_scheduler=schedule, config=deepspeed_config(training, plan)
         )
         self._rate = 0.0
@@ -115,6 +117,8 @@ class DeepSpeedEngine:
     def step(self, *, last_micro_batch: bool) -> None:
         if last_micro_batch:
             self._rate = self._schedule.get_last_lr()[0]
+            if self._zero_stage == 0:  # DeepSpeed keeps no gradient norm there; gradients are already those of all
+                self._norm = clip_grad_norm_(self._engine.module.parameters(), self._max_norm)
         assert self._engine.is_gradient_accumulation_boundary() == last_micro_batch
         self._engine.step()
 
@@ -127,10 +131,16 @@ class DeepSpeedEngine:
         self._engine.train(mode)
 
     def gradient_norm(self) -> float:
-        return float(self._engine.get_global_grad_norm() or 0.0)
+        return float(self._norm if self._zero_stage == 0 else self._engine.get_global_grad_norm())
 
     def learning_rate(self) -> float:
         return self._rate
+
+    def optimiser_state_elements(self) -> int:
+        """Elements of Adam's moments that this worker holds."""
+        wrapped = self._engine.optimizer
+        state = getattr(wrapped, "optimizer", wrapped).state
+        return sum(value.numel() for moments in state.values() for value in moments.values() if value.ndim > 0)
 
     def close(self) -> None:
         """Lets go of the learner and its optimiser state."""
@@ -156,7 +166,7 @@ def deepspeed_config(training: Training, plan: BatchPlan) -> dict[str, Any]:
         "train_batch_size": plan.global_batch,
         "train_micro_batch_size_per_gpu": plan.micro_batch,
         "gradient_accumulation_steps": plan.accumulation,
-        "gradient_clipping": training.max_grad_norm,
+        "gradient_clipping": training.max_grad_norm if training.zero_stage > 0 else 0.0,
         "zero_optimization": {"stage": training.zero_stage},
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": training.precision == "bf16"},

@@ -1,0 +1,225 @@
+"""A whole job through the command line: real Ray, real DeepSpeed on two workers, real MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+OBO_HEAD = """format-version: 1.2
+
+[Term]
+id: X:1
+name: All
+
+[Term]
+id: X:2
+name: heart
+def: "The heart." []
+is_a: X:1
+
+[Term]
+id: X:3
+name: muscle
+def: "The muscles." []
+is_a: X:1
+"""
+
+
+def compactbio(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HOME": str(folder), "RAY_AUTH_MODE": "disabled"}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    command = [sys.executable, "-m", "compactbio.launch.cli", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("a folder with spaces")
+
+
+@pytest.fixture(scope="module")
+def ontology(folder: Path) -> Path:
+    """Sixty concepts in two branches, with definitions that name their parents."""
+    terms = [OBO_HEAD]
+    for number in range(60):
+        branch, name = (("X:2", "heart"), ("X:3", "muscle"))[number % 2]
+        text = f"A weak {name} with pain in the {name} or hand of a patient {'a ' * (number % 7)}."
+        terms.append(
+            f'\n[Term]\nid: X:{100 + number}\nname: pain {number}\ndef: "{text} {number}" []\nis_a: {branch}\n'
+        )
+    path = folder / "signs.obo"
+    path.write_text("".join(terms))
+    return path
+
+
+@pytest.fixture(scope="module")
+def job(folder: Path, ontology: Path, tiny_model: Path) -> Path:
+    training = {"steps": 3, "global_batch": 8, "lr": 1e-3, "zero_stage": 2, "report_every_steps": 1, "held_out_rows": 8}
+    layers = {"start": "teacher_layers", "layers": [1, 3]}
+    task = {"text": str(ontology), "test_share": 0.3}
+    spec = {
+        "name": "small",
+        "teacher": str(tiny_model),
+        "corpus": {"text": str(ontology), "format": "obo", "max_tokens": 32, "held_out": 0.3},
+        "stages": {
+            "adapt": {"kind": "pretrain", "student": {"start": "checkpoint", "model": "teacher"}, "training": training},
+            "distill": {
+                "kind": "distill",
+                "teacher": "stage:adapt",
+                "student": layers,
+                "objective": {"mlm": {"lambda": 1}, "compact": {"layer_map": [1, 3]}, "output": {"lambda": 5}},
+                "training": training,
+            },
+            "control": {"kind": "pretrain", "student": {**layers, "model": "stage:adapt"}, "training": training},
+            "finetune": {
+                "kind": "finetune",
+                "models": {"teacher": "stage:adapt", "student": "stage:distill", "control": "stage:control"},
+                "reference": "teacher",
+                "control": "control",
+                "tasks": {
+                    "mentions": {"kind": "concept_mentions", **task},
+                    "branches": {"kind": "concept_branches", "root": "X:1", **task},
+                },
+                "tuning": {"lr": 1e-3, "new_lr": 1e-2, "epochs": 4, "batch": 8, "max_tokens": 32},
+                "measuring": {"sentences": 4, "rounds": 1},
+            },
+        },
+    }
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(folder: Path, job: Path) -> tuple[Path, str]:
+    """The run's folder and what the command printed."""
+    done = compactbio(folder, "run", str(job))
+    assert done.returncode == 0, done.stderr
+    [run] = [path for path in (folder / "runs").iterdir() if path.name.startswith("small-")]
+    return run, done.stdout
+
+
+def test_the_table_and_the_places_to_look_are_printed(finished: tuple[Path, str]) -> None:
+    run, printed = finished
+    for words in (
+        "| teacher",
+        "| student",
+        "| control",
+        "retained",
+        "mentions: student",
+        str(run / "report"),
+        "compactbio ui",
+    ):
+        assert words in printed
+    assert (run / "report" / "table.md").read_text().strip() in printed
+
+
+def test_the_report_is_one_self_contained_page(finished: tuple[Path, str]) -> None:
+    page = (finished[0] / "report" / "index.html").read_text()
+    assert page.count("<svg") == 5  # three loss curves, score against size and against time
+    assert "<script" not in page
+    assert 'src="http' not in page and 'href="http' not in page
+
+
+def test_the_exported_student_loads_with_plain_transformers(finished: tuple[Path, str]) -> None:
+    import torch
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    model_folder = finished[0] / "distill" / "model"
+    model, info = AutoModelForMaskedLM.from_pretrained(model_folder, output_loading_info=True)
+    assert not any(info.values())
+    assert model.config.num_hidden_layers == 2
+    assert {path.suffix for path in model_folder.iterdir()} <= {".safetensors", ".json", ".txt", ".md"}
+    assert "small-distill" in (model_folder / "README.md").read_text()
+    tokens = AutoTokenizer.from_pretrained(model_folder)("the [MASK] was weak", return_tensors="pt")
+    assert torch.isfinite(model(**tokens).logits).all()
+
+
+def test_mlflow_has_every_run_metric_and_model(finished: tuple[Path, str]) -> None:
+    import mlflow
+
+    run, _ = finished
+    client = mlflow.MlflowClient(f"sqlite:///{run.parent / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("small")
+    runs = {found.info.run_name: found for found in client.search_runs([experiment.experiment_id])}
+    assert {found.info.status for found in runs.values()} == {"FINISHED"}
+    parent = runs[run.name]
+    stages = {"corpus", "adapt", "distill", "control", "finetune"}
+    assert {
+        name for name, found in runs.items() if found.data.tags.get("mlflow.parentRunId") == parent.info.run_id
+    } == stages
+    cells = {f"{model}-{task}" for model in ("teacher", "student", "control") for task in ("mentions", "branches")}
+    assert set(runs) == {run.name} | stages | cells
+
+    distill = runs["distill"]
+    series = client.get_metric_history(distill.info.run_id, "loss/compact.attention")
+    assert [point.step for point in series] == [1, 2, 3]
+    assert distill.data.params["training.zero_stage"] == "2"
+    manifest = json.loads(next((run.parent / "stores").iterdir()).joinpath("manifest.json").read_text())
+    assert distill.data.tags["data_fingerprint"] == manifest["fingerprint"]
+    assert {"git_sha", "spec_digest", "teacher"} <= set(parent.data.tags)
+    assert "spec.yaml" in {found.path for found in client.list_artifacts(parent.info.run_id)}
+
+    mlflow.set_tracking_uri(f"sqlite:///{run.parent / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model("models:/small-distill/1")
+    assert model.metadata.signature is not None
+    assert len(model.predict(["the [MASK] was weak"])) == 1
+
+
+def test_a_score_can_be_computed_again_from_its_counts(finished: tuple[Path, str]) -> None:
+    import numpy as np
+
+    from compactbio.evaluation import f1
+
+    results = json.loads((finished[0] / "results.json").read_text())
+    for cell in results["finetune"]["cells"]:
+        assert cell["score"] == pytest.approx(f1.micro_f1(np.array(cell["counts"])))
+        assert len(cell["counts"]) == cell["num_test"]
+
+
+def test_report_writes_the_same_page_again(folder: Path, finished: tuple[Path, str]) -> None:
+    page = finished[0] / "report" / "index.html"
+    before = page.read_text()
+    page.unlink()
+    done = compactbio(folder, "report", str(finished[0]))
+    assert done.returncode == 0, done.stderr
+    assert page.read_text().count("<svg") == before.count("<svg")
+
+
+def test_plan_prints_the_arithmetic(folder: Path, job: Path) -> None:
+    done = compactbio(folder, "plan", str(job))
+    assert done.returncode == 0, done.stderr
+    for words in ("8 rows = 2 workers x 1 micro-batches x 4 rows", "0 <- 1, 1 <- 3", "ZeRO 2", "1 Ray Train starts"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["stages.distill.objectve={}"], "stages.distill.objectve: unknown key; did you mean 'objective'?"),
+        (["teacher=./nowhere"], "teacher: there is no file or folder './nowhere'"),
+        (["teacher=package:no_such_package/model"], "teacher: the Python package 'no_such_package' is not installed"),
+        (["teacher=some/hub-name"], "to download it set online: true"),
+        (["corpus.text=gone.txt"], "corpus.text: there is no file 'gone.txt'"),
+        (["corpus.text=empty.txt", "corpus.format=lines"], "corpus.text: 'empty.txt' holds no text"),
+        (["corpus.text=empty.txt"], "no [Term] in it"),
+        (["stages.distill.student.layers=[1, 9]"], "stages.distill.student.layers: [1, 9]"),
+        (["stages.distill.objective.compact.layer_map=[1, 7]"], "the teacher has 4 layers"),
+        (["cluster.num_workers=4", "cluster.cpus_per_worker=99"], "cluster.num_workers: 4 workers x 99 CPUs"),
+    ],
+)
+def test_bad_input_is_one_message_and_leaves_nothing(folder: Path, job: Path, overrides: list[str], words: str) -> None:
+    (folder / "empty.txt").write_text("\n\n")
+    before = sorted(folder.rglob("*"))
+    arguments = [part for override in [*overrides, "storage=elsewhere"] for part in ("--set", override)]
+    done = compactbio(folder, "run", str(job), *arguments)
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path for path in sorted(folder.rglob("*")) if path not in before and ".cache" not in path.parts] == []
