@@ -13,7 +13,27 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 ROOT = Path(__file__).parents[1]
-WORDS = ["the", "heart", "of", "a", "patient", "was", "enlarged", "and", "weak", "muscles", "with", "pain", "in", "hand", "or", "foot", "since", "early", "childhood"]
+WORDS = [
+    "the",
+    "heart",
+    "of",
+    "a",
+    "patient",
+    "was",
+    "enlarged",
+    "and",
+    "weak",
+    "muscles",
+    "with",
+    "pain",
+    "in",
+    "hand",
+    "or",
+    "foot",
+    "since",
+    "early",
+    "childhood",
+]
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ def main() -> None:
     ]
     process = subprocess.Popen(command, stdin=end, stdout=end, stderr=end, close_fds=True)
     os.close(end)
-    seen, first_metric, peak = b"", None, 0
+    seen, first_metric, peak, next_look = b"", None, 0, 0.0
     while process.poll() is None:
         if select.select([terminal], [], [], 1.0)[0]:
             try:
@@ -57,7 +57,8 @@ def main() -> None:
                 break
         if first_metric is None and METRIC.search(seen):
             first_metric = time.time() - started
-        peak = max(peak, proportional_set_size(started - 1))
+        if time.time() > next_look:  # a look is not free
+            peak, next_look = max(peak, proportional_set_size(started - 1)), time.time() + 5
     seconds = time.time() - started
     print(seen.decode(errors="replace")[-3000:])
     print(f"exit code {process.wait()}, {seconds:.0f} s in all, peak {peak / 1024**3:.2f} GiB")

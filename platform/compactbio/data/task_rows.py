@@ -70,7 +70,7 @@ def encode_tagged(
 def encode_labelled(
     examples: Sequence[LabelledText], num_labels: int, tokenizer: PreTrainedTokenizerBase, max_tokens: int
 ) -> TaskRows:
-    """The first token stands for the text. Longer texts are cut, and counted."""
+    """One label vector a text. Longer texts are cut, and counted."""
     encoded = tokenizer([example.text for example in examples], add_special_tokens=False, verbose=False)["input_ids"]
     rows = [
         Row(

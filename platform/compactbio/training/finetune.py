@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import (
-    AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -45,12 +44,16 @@ class TaskLearner(nn.Module):
         super().__init__()
         self.model = model
         self._loss = loss
+        self._by_token = isinstance(loss, TagLoss)
         self.parts = (loss.part,)
 
     def logits(self, batch: Batch) -> Tensor:
-        """[M, C]: one row for each labelled position, or for each text."""
+        """[M, C]: one row for each labelled position, or for each text the mean of the rows of its tokens."""
         logits: Tensor = self.model(input_ids=batch.input_ids, attention_mask=batch.real.long()).logits
-        return logits[batch.scored] if logits.ndim == 3 else logits
+        if self._by_token:
+            return logits[batch.scored]
+        real = batch.real[..., None].to(logits.dtype)
+        return (logits * real).sum(1) / real.sum(1)
 
     def forward(self, batch: Batch, targets: Outputs) -> Tensor:
         """The loss's total [1]; there is no teacher, so `targets` is empty."""
@@ -131,26 +134,23 @@ def _read_task(cell: Cell, tokenizer: PreTrainedTokenizerBase) -> _Task:
         encode_labelled(texts, len(names), tokenizer, length),
         encode_labelled(test_texts, len(names), tokenizer, length),
         gold=[example.labels for example in test_texts],
-        protocol="multi-label, micro F1, threshold 0.5",
+        protocol="multi-label, micro F1, mean of token logits, threshold 0.5",
     )
 
 
 def _build_learner(cell: Cell, names: list[str]) -> tuple[TaskLearner, frozenset[str]]:
     """The learner, and the names of its parameters that the pretrained model does not have."""
     path = locate(cell.model, f"models.{cell.model_name}")
-    tagging = isinstance(cell.task, MentionTask)
-    build = AutoModelForTokenClassification if tagging else AutoModelForSequenceClassification
     set_seed(cell.seed)
-    model, info = build.from_pretrained(
+    model, info = AutoModelForTokenClassification.from_pretrained(
         path,
         output_loading_info=True,
         local_files_only=not cell.online,
         dtype="float32",
         id2label=dict(enumerate(names)),
         label2id={name: index for index, name in enumerate(names)},
-        **({} if tagging else {"problem_type": "multi_label_classification"}),
     )
-    learner = TaskLearner(model, TagLoss() if tagging else MultiLabelLoss())
+    learner = TaskLearner(model, TagLoss() if isinstance(cell.task, MentionTask) else MultiLabelLoss())
     return learner, frozenset(f"model.{name}" for name in info["missing_keys"])
 
 
