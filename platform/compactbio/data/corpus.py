@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from compactbio.data.obo import read_concepts
+from compactbio.data.obo import read_concepts, read_lines
 from compactbio.spec.base import SpecError
 from compactbio.spec.corpus import Corpus
 from compactbio.spec.references import locate_file
@@ -31,9 +31,9 @@ def documents(corpus: Corpus) -> Iterator[Document]:
     path = corpus_file(corpus)
     match corpus.format:
         case "lines":
-            texts = _lines(path)
+            texts = read_lines(path)
         case "blocks":
-            texts = (" ".join(block) for some, block in groupby(_lines(path), key=bool) if some)
+            texts = (" ".join(block) for some, block in groupby(read_lines(path), key=bool) if some)
         case "obo":
             yield from _passages(path)
             return
@@ -53,12 +53,3 @@ def _passages(path: Path) -> Iterator[Document]:
         for text in (concept.definition, concept.comment):
             if text:
                 yield Document(identity=concept.id, text=text)
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                yield line.strip()
-    except UnicodeDecodeError as error:
-        raise SpecError.at("corpus.text", f"{path} is not UTF-8 text ({error.reason})") from None

@@ -33,7 +33,7 @@ def read_concepts(path: Path) -> Iterator[Concept]:
     """
     concept: Concept | None = None
     found = False
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if line.startswith("["):
             if concept is not None and not concept.obsolete:
                 yield concept
@@ -64,13 +64,14 @@ def ancestors(concepts: dict[str, Concept], concept_id: str) -> set[str]:
     return above
 
 
-def _lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, stripped. Raises SpecError where it is not UTF-8."""
     try:
         with path.open(encoding="utf-8") as file:
             for line in file:
                 yield line.strip()
     except UnicodeDecodeError as error:
-        raise SpecError.at("", f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        raise SpecError.at("", f"{path} is not UTF-8 text ({error.reason})") from None
 
 
 def _set(concept: Concept, key: str, value: str) -> None:

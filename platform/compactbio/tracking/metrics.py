@@ -29,5 +29,3 @@ HELD_OUT_PREFIX = "held_out/"
 
 SCORE_PREFIX = "score/"
 """Before the score of a task on its test set."""
-
-ALL = (LOSS, GRADIENT_NORM, LEARNING_RATE, TOKENS, TOKENS_PER_SECOND)
