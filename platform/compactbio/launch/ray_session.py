@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,13 +19,13 @@ from compactbio.spec.job import Cluster
 @contextmanager
 def ray_session(cluster: Cluster, env_vars: dict[str, str]) -> Iterator[None]:
     """Ray for the length of the block. Raises SpecError when the cluster is not there or too small."""
-    os.environ.update(env_vars)  # a Ray started here hands it on; its runtime_env breaks on paths with a space
+    os.environ.update(env_vars)  # a Ray started here hands it on; a cluster gets it as a runtime environment
     try:
         ray.init(
             address=cluster.address or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": env_vars} if cluster.address else None,
+            runtime_env={"env_vars": env_vars} if cluster.address else _local_runtime_env(),
         )
     except (ConnectionError, ValueError) as error:
         raise SpecError.at("cluster.address", f"cannot join Ray at '{cluster.address}': {error}") from None
@@ -38,3 +40,9 @@ def ray_session(cluster: Cluster, env_vars: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _local_runtime_env() -> dict[str, str] | None:
+    """What workers of an embedded Ray need beyond the driver's environment: Ray does not quote the interpreter's path."""
+    quoted = shlex.quote(sys.executable)
+    return {"py_executable": quoted} if quoted != sys.executable else None
