@@ -43,6 +43,6 @@ def ray_session(cluster: Cluster, env_vars: dict[str, str]) -> Iterator[None]:
 
 
 def _local_runtime_env() -> dict[str, str] | None:
-    """What workers of an embedded Ray need beyond the driver's environment: Ray does not quote the interpreter's path."""
+    """What workers of an embedded Ray need besides: Ray does not quote the path of the interpreter."""
     quoted = shlex.quote(sys.executable)
     return {"py_executable": quoted} if quoted != sys.executable else None
