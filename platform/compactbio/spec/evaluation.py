@@ -33,6 +33,7 @@ class MentionTask(Task):
     """Mentions of an ontology's own names and synonyms in its definitions (NER, distant labels)."""
 
     kind: Literal["concept_mentions"]
+    """Says that this is `concept_mentions`."""
 
     entity: Annotated[str, Field(pattern=r"^[A-Za-z]+$")] = "Concept"
     """What the mentions are called in the tags."""
@@ -42,6 +43,7 @@ class BranchTask(Task):
     """The top-level branches that a concept belongs to, from its definition (multi-label)."""
 
     kind: Literal["concept_branches"]
+    """Says that this is `concept_branches`."""
 
     root: str
     """The concept whose children are the labels, for example `HP:0000118`."""

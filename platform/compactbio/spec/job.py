@@ -24,6 +24,8 @@ class Pretrain(Section):
     """Masked language modelling on the corpus, from scratch or further, without a teacher."""
 
     kind: Literal["pretrain"]
+    """Says that this is `pretrain`."""
+
     student: Student
     training: Training
 
@@ -41,6 +43,8 @@ class Distill(Section):
     """Training a student on the corpus against a teacher."""
 
     kind: Literal["distill"]
+    """Says that this is `distill`."""
+
     teacher: str = "teacher"
     """The job's teacher, `stage:NAME`, or a model of its own (path, `package:...`, hub name)."""
 
@@ -58,6 +62,8 @@ class Finetune(Section):
     """Fine-tuning several models on several tasks, and scoring them on held-out examples."""
 
     kind: Literal["finetune"]
+    """Says that this is `finetune`."""
+
     models_: Annotated[dict[str, str], Field(alias="models", min_length=1)]
     """Name in the tables: model (`stage:NAME`, `teacher`, path, `package:...`, hub name)."""
 

@@ -15,6 +15,8 @@ class FromCheckpoint(Section):
     """The student starts as a copy of another model."""
 
     start: Literal["checkpoint"]
+    """Says that this is `checkpoint`."""
+
     model: str
     """A path, `package:...`, hub name, `teacher` (the job's) or `stage:NAME` (the model that a stage made)."""
 
@@ -23,6 +25,8 @@ class FromTeacherLayers(Section):
     """The student starts with the embeddings, the MLM head and some layers of a teacher."""
 
     start: Literal["teacher_layers"]
+    """Says that this is `teacher_layers`."""
+
     layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
     """The teacher's layers, counted from 0, in the student's order."""
 
