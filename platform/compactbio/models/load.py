@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,12 +53,12 @@ def load_tokenizer(reference: str, field: str, *, online: bool) -> PreTrainedTok
 
 
 def load_masked_lm(
-    reference: str, field: str, *, online: bool, seed: int, token_counts: Counts | None = None
+    reference: str, field: str, *, online: bool, seed: int, token_counts: Callable[[], Counts] | None = None
 ) -> PreTrainedModel:
     """The model with its MLM head, in fp32 and eval mode.
 
     A head that the checkpoint lacks is drawn from `seed`; the bias of its decoder starts at the log frequency of
-    each token where `token_counts` [V] are given, so that the first steps need not learn it.
+    each token where `token_counts`, which gives them [V], is there, so that the first steps need not learn it.
 
     Raises SpecError under `field` where there is no model.
     """
@@ -75,7 +76,7 @@ def load_masked_lm(
         log.warning("%s has no weights for %s: drawn at random", reference, ", ".join(sorted(info["missing_keys"])))
         bias = model.get_output_embeddings().bias
         if token_counts is not None and any(name.endswith("decoder.bias") for name in info["missing_keys"]):
-            smoothed = torch.from_numpy(token_counts[: len(bias)] + 1.0)
+            smoothed = torch.from_numpy(token_counts()[: len(bias)] + 1.0)
             bias.data[: len(smoothed)] = (smoothed / smoothed.sum()).log().float()
     return model.eval()
 

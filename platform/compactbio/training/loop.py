@@ -51,9 +51,10 @@ def steps(
     engine.train(True)
     num_tokens, started = 0, time.perf_counter()
     for step in range(num_steps):
-        micro_batches = [batch.to(engine.device) for batch in batches(step)]
+        read = batches(step)
+        num_tokens += sum(batch.num_real for batch in read)  # while they are in the host's memory
+        micro_batches = [batch.to(engine.device) for batch in read]
         totals, counts = _step(engine, learner, targets, micro_batches, seed=seed, step=step)
-        num_tokens += sum(batch.num_real for batch in micro_batches)
         done = step + 1
         if done == 1 or done == num_steps or done % report_every == 0:
             values = _losses(engine, learner, totals, counts)

@@ -49,7 +49,7 @@ def build_stage(request: StageRequest, *, rank: int, device: torch.device) -> Tr
             f"stages.{request.stage}",
             online=spec.online,
             seed=spec.seed,
-            token_counts=store.token_counts(len(tokenizer)),
+            token_counts=lambda: store.token_counts(len(tokenizer)),
         )
         for path in dict.fromkeys(request.models.values())
     }
