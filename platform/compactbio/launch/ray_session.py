@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,17 +16,21 @@ from compactbio.launch.preflight import check_cores
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Cluster
 
+_REACH_SECONDS = 10.0
+
 
 @contextmanager
 def ray_session(cluster: Cluster, env_vars: dict[str, str]) -> Iterator[None]:
     """Ray for the length of the block. Raises SpecError when the cluster is not there or too small."""
+    if cluster.address:
+        _check_reachable(cluster.address)
     os.environ.update(env_vars)  # a Ray started here hands it on; a cluster gets it as a runtime environment
     try:
         ray.init(
             address=cluster.address or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": env_vars} if cluster.address else _local_runtime_env(),
+            runtime_env=_quoted_interpreter() | ({"env_vars": env_vars} if cluster.address else {}),
         )
     except (ConnectionError, ValueError) as error:
         raise SpecError.at("cluster.address", f"cannot join Ray at '{cluster.address}': {error}") from None
@@ -42,7 +47,20 @@ def ray_session(cluster: Cluster, env_vars: dict[str, str]) -> Iterator[None]:
         ray.shutdown()
 
 
-def _local_runtime_env() -> dict[str, str] | None:
-    """What workers of an embedded Ray need besides: Ray does not quote the path of the interpreter."""
+def _check_reachable(address: str) -> None:
+    """Raises SpecError when nobody listens at host:port; Ray itself would wait for minutes, or for ever."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return  # `auto`, which Ray looks up
+    try:
+        socket.create_connection((host, int(port)), _REACH_SECONDS).close()
+    except OSError as error:
+        raise SpecError.at(
+            "cluster.address", f"cannot join Ray at '{address}': {error}; is the head node up, and the port Ray's?"
+        ) from None
+
+
+def _quoted_interpreter() -> dict[str, str]:
+    """The path of this interpreter where it has to be quoted, which Ray does not do when it starts workers."""
     quoted = shlex.quote(sys.executable)
-    return {"py_executable": quoted} if quoted != sys.executable else None
+    return {"py_executable": quoted} if quoted != sys.executable else {}

@@ -6,7 +6,6 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -67,10 +66,8 @@ def run_job(spec: JobSpec, console: Console) -> RunResult:
     storage = Path(spec.storage).expanduser().resolve()
     uri, experiment = tracking_uri(spec.tracking, storage), spec.tracking.experiment or spec.name
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(1))
-        opening = pool.submit(_open_store, uri, experiment, storage)  # takes seconds, and so does Ray's start
         stack.enter_context(ray_session(spec.cluster, env_vars))
-        store = opening.result()
+        store = _open_store(uri, experiment, storage)
         folder = create_run_folder(spec)
         console.print(f"run folder {folder}", highlight=False, soft_wrap=True)
         stack.enter_context(_following(folder, store, console))

@@ -90,7 +90,7 @@ class Cluster(Section):
     """Where a job runs."""
 
     address: str | None = None
-    """A Ray cluster (`auto`, `host:6379`, `ray://host:10001`); left out, Ray starts inside the driver."""
+    """A Ray cluster that this machine is a node of (`auto` or `host:6379`); left out, Ray starts inside the driver."""
 
     num_workers: Positive = 2
     """Ray Train workers of a training stage."""

@@ -62,10 +62,10 @@ The stage's section of the spec:
 ```
 
 ```python
-from transformers import AutoModelForMaskedLM, AutoPreTrainedTokenizerBase
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 model = AutoModelForMaskedLM.from_pretrained("PATH")
-tokenizer = AutoPreTrainedTokenizerBase.from_pretrained("PATH")
+tokenizer = AutoTokenizer.from_pretrained("PATH")
 ```
 
 The model carries the licence terms of the models and of the text that it was made from.

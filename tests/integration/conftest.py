@@ -1,0 +1,34 @@
+"""The command line, as a person types it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Compactbio = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def hermetic(home: Path) -> dict[str, str]:
+    """This environment with a home of its own, and without a token, a cluster or a tracking server of the user's."""
+    environment = {**os.environ, "HOME": str(home), "RAY_AUTH_MODE": "disabled"}
+    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+        environment.pop(name, None)
+    return environment
+
+
+@pytest.fixture(scope="session")
+def compactbio() -> Compactbio:
+    """`compactbio(folder, *arguments)` runs the command in `folder`."""
+
+    def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "compactbio.launch.cli", *arguments]
+        home = folder.parent / "home"
+        home.mkdir(exist_ok=True)
+        return subprocess.run(command, cwd=folder, env=hermetic(home), capture_output=True, text=True, timeout=400)
+
+    return run
