@@ -17,7 +17,7 @@ _DEFAULTS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",  # it warns of each model that it is not from a hub
 }
 _OFFLINE = {"HF_HUB_OFFLINE": "1"}
 _CPU = {"DS_ACCELERATOR": "cpu"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +135,12 @@ class MlflowStore:
                 task="fill-mask",
                 signature=signature,
                 pip_requirements=["torch", "transformers"],
-                registered_model_name=name,
-                await_registration_for=0,
             )
-        for tag, value in tags.items():
-            self._client.set_model_version_tag(name, str(info.registered_model_version), tag, value)
+        with suppress(MlflowException):  # it is there already
+            self._client.create_registered_model(name)
+        self._client.create_model_version(
+            name, info.model_uri, run_id, tags=dict(tags), model_id=info.model_id, await_creation_for=0
+        )
 
 
 def _milliseconds(event: Mapping[str, Any]) -> int:
