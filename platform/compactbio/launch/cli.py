@@ -112,7 +112,8 @@ def ui(storage: Path, port: int) -> None:
     uri = tracking_uri(Tracking(), storage)
     if uri.startswith("sqlite:") and not (storage / "mlflow.db").exists():
         raise SpecError.at("--storage", f"there is no MLflow store in {storage}; run a job first, or name its storage")
-    click.echo(f"MLflow UI on http://127.0.0.1:{port} (store {uri}); stop it with Ctrl-C")
+    page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"  # else it opens on traces of agents
+    click.echo(f"MLflow UI on {page} (store {uri}); stop it with Ctrl-C")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--port", str(port)]
     sys.exit(subprocess.call(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}))
 

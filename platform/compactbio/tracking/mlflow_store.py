@@ -23,9 +23,6 @@ _PARAMS_A_CALL = 100
 _LONGEST_PARAM = 6000
 
 
-_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on traces
-
-
 class MlflowStore:
     """An experiment in MLflow that follows the journals below a folder.
 
@@ -44,9 +41,7 @@ class MlflowStore:
         location = artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
         try:
             found = self._client.get_experiment_by_name(experiment)
-            self._experiment_id = (
-                found.experiment_id if found else self._client.create_experiment(experiment, location, tags=_KIND)
-            )
+            self._experiment_id = found.experiment_id if found else self._client.create_experiment(experiment, location)
         except (MlflowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise SpecError.at("tracking.uri", f"MLflow at {uri} cannot be used: {reason}") from None
