@@ -54,7 +54,7 @@ def test_a_job_joins_a_cluster(
     spec = {
         "name": "joined",
         "teacher": str(tiny_model),
-        "corpus": {"text": str(tiny_corpus), "max_tokens": 32, "held_out": 0.1},
+        "corpus": {"sources": [{"format": "lines", "files": str(tiny_corpus)}], "max_tokens": 32, "held_out": 0.1},
         "cluster": {"address": cluster},
         "stages": {
             "adapt": {"kind": "pretrain", "student": {"start": "checkpoint", "model": "teacher"}, "training": training}

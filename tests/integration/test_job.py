@@ -61,7 +61,7 @@ def job(folder: Path, ontology: Path, tiny_model: Path) -> Path:
     spec = {
         "name": "small",
         "teacher": str(tiny_model),
-        "corpus": {"text": str(ontology), "format": "obo", "max_tokens": 32, "held_out": 0.3},
+        "corpus": {"sources": [{"format": "obo", "files": str(ontology)}], "max_tokens": 32, "held_out": 0.3},
         "stages": {
             "adapt": {"kind": "pretrain", "student": {"start": "checkpoint", "model": "teacher"}, "training": training},
             "distill": {
@@ -204,9 +204,9 @@ def test_plan_prints_the_arithmetic(compactbio: Compactbio, folder: Path, job: P
         (["teacher=./nowhere"], "teacher: there is no file or folder './nowhere'"),
         (["teacher=package:no_such_package/model"], "teacher: the Python package 'no_such_package' is not installed"),
         (["teacher=some/hub-name"], "to download it set online: true"),
-        (["corpus.text=gone.txt"], "corpus.text: there is no file 'gone.txt'"),
-        (["corpus.text=empty.txt", "corpus.format=lines"], "corpus.text: 'empty.txt' holds no text"),
-        (["corpus.text=empty.txt"], "no [Term] in it"),
+        (["corpus.sources=[{format: obo, files: gone.txt}]"], "corpus.sources.0.files: there is no file 'gone.txt'"),
+        (["corpus.sources=[{format: lines, files: empty.txt}]"], "corpus.sources: 'empty.txt' holds no text"),
+        (["corpus.sources=[{format: obo, files: empty.txt}]"], "no [Term] in it"),
         (["stages.distill.student.layers=[1, 9]"], "stages.distill.student.layers: [1, 9]"),
         (["stages.distill.objective.compact.layer_map=[1, 7]"], "the teacher has 4 layers"),
         (["cluster.num_workers=4", "cluster.cpus_per_worker=99"], "cluster.num_workers: 4 workers x 99 CPUs"),

@@ -11,7 +11,7 @@ import torch
 import torch.multiprocessing
 from torch import distributed
 
-from compactbio.data.build import ensure_store
+from compactbio.data.build import build_store
 from compactbio.models.load import load_tokenizer
 from compactbio.spec.load import from_raw
 
@@ -22,7 +22,7 @@ def job(model: Path, corpus: Path, *, num_workers: int, micro_batch: int, zero_s
     return {
         "name": "zero",
         "teacher": str(model),
-        "corpus": {"text": str(corpus), "max_tokens": 24, "held_out": 0.1},
+        "corpus": {"sources": [{"format": "lines", "files": str(corpus)}], "max_tokens": 24, "held_out": 0.1},
         "cluster": {"num_workers": num_workers},
         "stages": {
             "distill": {
@@ -106,7 +106,7 @@ def runs(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathF
         for name, (num_workers, micro_batch, zero_stage) in LAYOUTS.items()
     }
     spec = from_raw(next(iter(jobs.values())))
-    store = ensure_store(spec.corpus, load_tokenizer(str(tiny_model), "teacher", online=False), folder)
+    store = build_store(spec.corpus, load_tokenizer(str(tiny_model), "teacher", online=False), folder)
     found = {}
     for world in (1, 2):
         mine = {name: raw for name, raw in jobs.items() if LAYOUTS[name][0] == world}

@@ -8,12 +8,12 @@ import torch
 
 from compactbio.data import counter
 from compactbio.data.batches import Batch, MlmBatches
-from compactbio.data.build import ensure_store
+from compactbio.data.build import build_store
 from compactbio.data.masking import Vocabulary, mask_tokens
 from compactbio.data.order import batch_rows, permute
 from compactbio.data.store import TokenStore
 from compactbio.models.load import load_tokenizer, vocabulary
-from compactbio.spec.corpus import Corpus, Masking
+from compactbio.spec.corpus import Corpus, LinesSource, Masking
 from compactbio.spec.plan import BatchPlan
 
 LAYOUTS = [(1, 8), (2, 4), (1, 4), (2, 2), (4, 2)]
@@ -33,9 +33,9 @@ def test_every_row_comes_up_once_an_epoch_and_in_another_order_in_the_next() -> 
 
 @pytest.fixture(scope="module")
 def store(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
-    corpus = Corpus(text=str(tiny_corpus), max_tokens=24, held_out=0.1)
+    corpus = Corpus(sources=(LinesSource(format="lines", files=str(tiny_corpus)),), max_tokens=24, held_out=0.1)
     tokenizer = load_tokenizer(str(tiny_model), "teacher", online=False)
-    return TokenStore(ensure_store(corpus, tokenizer, tmp_path_factory.mktemp("stores")))
+    return TokenStore(build_store(corpus, tokenizer, tmp_path_factory.mktemp("stores")))
 
 
 def rows_of(batch: Batch) -> list[tuple[list[int], list[int]]]:
@@ -92,8 +92,10 @@ def test_held_out_documents_stay_held_out_when_the_corpus_grows(tiny_model: Path
     def held_out(lines: list[str]) -> set[tuple[int, ...]]:
         path = tmp_path / f"{len(lines)}.txt"
         path.write_text("\n".join(lines))
-        corpus = Corpus(text=str(path), max_tokens=64, held_out=0.3, min_tokens=1)
-        store = TokenStore(ensure_store(corpus, tokenizer, tmp_path))
+        corpus = Corpus(
+            sources=(LinesSource(format="lines", files=str(path)),), max_tokens=64, held_out=0.3, min_tokens=1
+        )
+        store = TokenStore(build_store(corpus, tokenizer, tmp_path))
         rows = np.arange(store.num_rows("held_out"))
         return {tuple(row[row != 0]) for row in store.padded(rows, 0, "held_out")}
 

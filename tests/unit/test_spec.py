@@ -7,7 +7,7 @@ import pytest
 
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import JobSpec
-from compactbio.spec.load import load
+from compactbio.spec.load import load, load_corpus_job
 from compactbio.spec.plan import plan_batch
 
 QUICKSTART = Path(__file__).parents[2] / "jobs" / "quickstart.yaml"
@@ -16,7 +16,10 @@ TRAINING = "stages.distill.training"
 
 @pytest.mark.parametrize("path", sorted(QUICKSTART.parent.rglob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_spec_loads(path: Path) -> None:
-    assert load(path).stages
+    if path.parent.name == "data":
+        assert load_corpus_job(path).corpus.sources
+    else:
+        assert load(path).stages
 
 
 @pytest.mark.parametrize(

@@ -42,3 +42,8 @@ def uniform(words: Words) -> NDArray[np.float64]:
 def bucket(identity: str) -> float:
     """A number in [0, 1) that depends on the text alone: the same document falls into the same share for ever."""
     return int.from_bytes(hashlib.sha256(identity.encode()).digest()[:8], "big") / 2.0**64
+
+
+def is_held_out(identity: str, share: float) -> bool:
+    """Whether a document or concept belongs to the held-out share: a function of its identity alone."""
+    return bucket(identity) < share

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from compactbio.data.records import Document, Record
 from compactbio.spec.base import SpecError
 
 _QUOTED = re.compile(r'^"((?:[^"\\]|\\.)*)"\s*([A-Z]*)')
@@ -33,7 +34,7 @@ def read_concepts(path: Path) -> Iterator[Concept]:
     """
     concept: Concept | None = None
     found = False
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if line.startswith("["):
             if concept is not None and not concept.obsolete:
                 yield concept
@@ -52,6 +53,14 @@ def read_concepts(path: Path) -> Iterator[Concept]:
         raise SpecError.at("", f"{path}: no [Term] in it; is it an ontology in OBO format?")
 
 
+def read_passages(path: Path) -> Iterator[Record]:
+    """Definitions and comments, as documents of their concept."""
+    for concept in read_concepts(path):
+        for text in (concept.definition, concept.comment):
+            if text:
+                yield Document(identity=concept.id, text=text)
+
+
 def ancestors(concepts: dict[str, Concept], concept_id: str) -> set[str]:
     """The ids of a concept and of everything above it."""
     above: set[str] = set()
@@ -64,7 +73,7 @@ def ancestors(concepts: dict[str, Concept], concept_id: str) -> set[str]:
     return above
 
 
-def read_lines(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[str]:
     """The lines of a text file, stripped. Raises SpecError where it is not UTF-8."""
     try:
         with path.open(encoding="utf-8") as file:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from compactbio.data import counter
-from compactbio.data.build import is_held_out
+from compactbio.data.counter import is_held_out
 from compactbio.data.obo import Concept, ancestors, read_concepts
 from compactbio.spec.base import SpecError
 from compactbio.spec.evaluation import BranchTask, MentionTask, OntologyTask, Task

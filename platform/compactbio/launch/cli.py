@@ -14,10 +14,13 @@ from rich.console import Console
 
 from compactbio import __version__
 from compactbio.launch import environment
+from compactbio.launch.data_commands import data, vocab
+from compactbio.launch.failures import JobFailedError
 from compactbio.spec.base import SpecError
-from compactbio.spec.job import JobSpec, Tracking
+from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.load import load
 
+FAILED = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -31,6 +34,9 @@ class _Commands(click.Group):
         except SpecError as error:
             click.echo(f"compactbio: {error}", err=True)
             sys.exit(BAD_INPUT)
+        except JobFailedError as error:
+            click.echo(f"compactbio: {error}", err=True)
+            sys.exit(FAILED)
         except KeyboardInterrupt:
             click.echo("compactbio: interrupted", err=True)
             sys.exit(INTERRUPTED)
@@ -59,13 +65,9 @@ def main() -> None:
 @_overrides
 def run(spec: Path, overrides: tuple[str, ...]) -> None:
     """Run the job that SPEC describes."""
-    from compactbio.launch.run import JobFailedError, run_job
+    from compactbio.launch.run import run_job
 
-    try:
-        result = run_job(load(spec, list(overrides)), Console(stderr=True))
-    except JobFailedError as error:
-        click.echo(f"compactbio: {error}", err=True)
-        sys.exit(1)
+    result = run_job(load(spec, list(overrides)), Console(stderr=True))
     if result.table:
         click.echo(f"\n{result.table}\n")
     click.echo(f"report    {result.folder / 'report' / 'index.html'}")
@@ -119,9 +121,15 @@ def ui(storage: Path, port: int) -> None:
 
 
 @main.command()
-def schema() -> None:
+@click.argument("kind", type=click.Choice(["job", "corpus"]), default="job")
+def schema(kind: str) -> None:
     """Print the JSON schema of specs, for editors that complete and check YAML."""
-    click.echo(json.dumps(JobSpec.model_json_schema(by_alias=True), indent=2))
+    described = JobSpec if kind == "job" else CorpusJob
+    click.echo(json.dumps(described.model_json_schema(by_alias=True), indent=2))
+
+
+main.add_command(data)
+main.add_command(vocab)
 
 
 if __name__ == "__main__":

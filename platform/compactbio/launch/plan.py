@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from transformers import PreTrainedConfig
 
+from compactbio.data.store import read_manifest
 from compactbio.launch import preflight, stages
 from compactbio.models.count import encoder_parameters, parameters
 from compactbio.spec.job import Cluster, Distill, Finetune, JobSpec, Pretrain
@@ -20,7 +22,10 @@ def describe(spec: JobSpec) -> str:
     checked = preflight.check(spec)
     lines = [f"job {spec.name}, spec {spec.digest()}, seed {spec.seed}"]
     if spec.corpus is not None:
-        lines.append(f"corpus {spec.corpus.text}, rows of at most {spec.corpus.max_tokens} tokens")
+        sources = ", ".join(source.reference() for source in spec.corpus.sources)
+        lines.append(f"corpus {sources}, {spec.corpus.segmentation}, rows of at most {spec.corpus.max_tokens} tokens")
+    if spec.store is not None:
+        lines.append(f"store {spec.store}, rows of at most {_max_tokens(spec)} tokens")
     cluster = spec.cluster
     where = cluster.address or "Ray inside the driver"
     lines.append(
@@ -39,6 +44,13 @@ def _starts(spec: JobSpec) -> int:
     return sum(names[0] in spec.training_stages() for names in stages.groups(spec))
 
 
+def _max_tokens(spec: JobSpec) -> int:
+    if spec.corpus is not None:
+        return spec.corpus.max_tokens
+    assert spec.store is not None
+    return read_manifest(Path(spec.store).expanduser()).max_tokens
+
+
 def _training(
     spec: JobSpec, stage: Pretrain | Distill, student: PreTrainedConfig, teacher: PreTrainedConfig | None
 ) -> Iterator[str]:
@@ -48,8 +60,7 @@ def _training(
         f"  batch      {batch.global_batch} rows = {batch.num_workers} workers x {batch.accumulation} micro-batches "
         f"x {batch.micro_batch} rows"
     )
-    assert spec.corpus is not None
-    most = training.steps * training.global_batch * spec.corpus.max_tokens
+    most = training.steps * training.global_batch * _max_tokens(spec)
     yield f"  length     {training.steps:,} steps, at most {most:,} tokens"
     yield (
         f"  schedule   {training.schedule}, warm-up {training.warmup_steps} steps, peak lr {training.lr:g}, "

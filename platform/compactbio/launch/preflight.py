@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from compactbio.data.corpus import require_text
+from compactbio.data.store import read_manifest
+from compactbio.data.tokens import fingerprint
 from compactbio.models.load import load_config, load_tokenizer
 from compactbio.models.student import check_fit, student_config
 from compactbio.spec.base import SpecError
@@ -30,14 +33,20 @@ def check(spec: JobSpec) -> Preflight:
     if spec.cluster.address is None:
         check_cores(spec.cluster, len(os.sched_getaffinity(0)), "this machine has")
     tokenizer = None
+    if spec.store is not None:
+        read_manifest(Path(spec.store).expanduser())
     if spec.corpus is not None:
-        require_text(spec.corpus)
+        require_text(spec.corpus, online=spec.online)
+    if spec.training_stages():
         tokenizer = load_tokenizer(*spec.tokenizer_source(), online=spec.online)
     students: dict[str, PreTrainedConfig] = {}
     teachers: dict[str, PreTrainedConfig] = {}
     for name, stage in spec.stages.items():
         place = f"stages.{name}"
         configs = {field: _config(spec, model, f"{place}.{field}", students) for field, model in stage.models().items()}
+        if tokenizer is not None:
+            for field, model in stage.models().items():
+                _check_same_tokens(spec, tokenizer, model, f"{place}.{field}")
         if isinstance(stage, Finetune):
             for task_name, task in stage.tasks.items():
                 locate_file(task.text, f"{place}.tasks.{task_name}.text")
@@ -53,6 +62,25 @@ def check(spec: JobSpec) -> Preflight:
                 "name the tokenizer that belongs to the model under corpus.tokenizer",
             )
     return Preflight(tokenizer, students, teachers)
+
+
+def _check_same_tokens(spec: JobSpec, tokenizer: PreTrainedTokenizerBase, model: str, field: str) -> None:
+    """Raises SpecError where a model comes with a tokenizer whose ids mean other tokens than those of the rows."""
+    if model.startswith(STAGE_PREFIX):
+        return
+    reference = spec.teacher if model == "teacher" else model
+    assert reference is not None
+    try:
+        own = load_tokenizer(reference, field, online=spec.online)
+    except SpecError:
+        return  # a model without a tokenizer: its vocabulary's size is all that can be compared
+    if fingerprint(own) != fingerprint(tokenizer):
+        source, where = spec.tokenizer_source()
+        raise SpecError.at(
+            field,
+            f"'{reference}' has another vocabulary than the tokenizer of the rows ({where}: '{source}'); build a "
+            "token store with the model's own tokenizer",
+        )
 
 
 def check_cores(cluster: Cluster, num_cpus: float, whose: str) -> None:

@@ -65,10 +65,11 @@ class Display:
             name = self._names.get(folder, folder.name)
             self._tasks[folder] = self._progress.add_task(name, total=event["num_steps"], note="")
         values = event["values"]
+        self._progress.update(self._tasks[folder], completed=event["step"])
         if metrics.LOSS.name in values:
             speed = values[metrics.TOKENS_PER_SECOND.name]
             note = f"loss {values[metrics.LOSS.name]:8.4f}  {speed:8,.0f} tokens/s"
-            self._progress.update(self._tasks[folder], completed=event["step"], note=note)
+            self._progress.update(self._tasks[folder], note=note)
 
     def _end(self, folder: Path, event: dict[str, Any]) -> None:
         seconds = event["time"] - self._started[folder]

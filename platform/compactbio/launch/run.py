@@ -11,17 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ray.exceptions import RayError, RayTaskError
 from rich.console import Console
 
 from compactbio.launch import environment, preflight, stages
+from compactbio.launch.failures import failures
 from compactbio.launch.progress import Display, repeating
 from compactbio.launch.ray_session import ray_session
 from compactbio.launch.run_folder import create_run_folder, git_sha
 from compactbio.models.load import quiet_transformers
 from compactbio.reporting.collect import RESULTS_FILE
 from compactbio.reporting.page import write_report
-from compactbio.spec.base import SpecError
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.tracking.journal import Follower, Journal
 from compactbio.tracking.store_uri import TrackingError, tracking_uri
@@ -49,10 +48,6 @@ class RunResult:
     """Training stage to the folder of its exported model."""
 
     ui_command: str
-
-
-class JobFailedError(RuntimeError):
-    """A stage failed while it ran; the message says which, why, and where the run's folder is."""
 
 
 def run_job(spec: JobSpec, console: Console) -> RunResult:
@@ -115,7 +110,7 @@ def _run_stages(spec: JobSpec, folder: Path, storage: Path) -> tuple[str, dict[s
     results: dict[str, object] = {"name": spec.name, "digest": spec.digest(), "git_sha": tags["git_sha"]}
     made: dict[str, str] = {}
     store: Path | None = None
-    if spec.corpus is not None:
+    if spec.corpus is not None or spec.store is not None:
         with _tracked(folder / "corpus", "corpus", tags) as corpus_journal:
             store, manifest = stages.run_corpus(spec, corpus_journal, storage)
         tags["data_fingerprint"] = manifest.fingerprint
@@ -128,7 +123,7 @@ def _run_stages(spec: JobSpec, folder: Path, storage: Path) -> tuple[str, dict[s
                 results[names[0]] = stages.run_finetune(spec, names[0], section, folder / names[0], made)
         else:
             assert store is not None
-            with _failures(folder, " + ".join(names)):
+            with failures(" + ".join(names), folder):
                 made |= stages.run_training(spec, names, folder, store, made, tags)
     (folder / RESULTS_FILE).write_text(json.dumps(results))
     table = write_report(folder)
@@ -142,35 +137,9 @@ def _tracked(folder: Path, name: str, tags: dict[str, str]) -> Iterator[Journal]
     """The journal of a stage that the driver runs, begun and ended."""
     journal = Journal(folder)
     journal.start(name, {**tags, "stage": name})
-    with _failures(folder, name):
+    with failures(name, folder):
         yield journal
     journal.end()
-
-
-@contextmanager
-def _failures(folder: Path, what: str) -> Iterator[None]:
-    """Turns what Ray raises for a failed worker into what the worker raised, said in one line."""
-    from ray.train import TrainingFailedError
-
-    try:
-        yield
-    except (RayError, TrainingFailedError) as error:
-        cause = _root_cause(error)
-        if isinstance(cause, SpecError):
-            raise cause from None
-        (folder / "error.txt").write_text(str(error), encoding="utf-8")
-        last = (str(cause).strip().splitlines() or ["no message"])[-1]
-        raise JobFailedError(
-            f"{what} failed: {type(cause).__name__}: {last}\nthe whole error is in {folder / 'error.txt'}"
-        ) from error
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """What a worker raised, under what Ray wrapped it in."""
-    if isinstance(error, RayTaskError):
-        return _root_cause(error.cause) if isinstance(error.cause, BaseException) else error
-    failures = getattr(error, "worker_failures", None)
-    return _root_cause(next(iter(failures.values()))) if failures else error
 
 
 def _ui_command(storage: Path, uri: str) -> str:

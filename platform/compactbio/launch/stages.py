@@ -8,12 +8,11 @@ from typing import Any
 
 import ray
 
-from compactbio.data.build import ensure_store
 from compactbio.data.ontology_tasks import test_texts
-from compactbio.data.store import Manifest, read_manifest
+from compactbio.data.store import MANIFEST, Manifest
 from compactbio.evaluation.footprint import Footprint, measure
+from compactbio.launch.corpora import corpus_store
 from compactbio.launch.preflight import resolve_model
-from compactbio.models.load import load_tokenizer
 from compactbio.spec.evaluation import Measuring
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.tracking.journal import Journal
@@ -34,16 +33,15 @@ def groups(spec: JobSpec) -> list[list[str]]:
 
 
 def run_corpus(spec: JobSpec, journal: Journal, storage: Path) -> tuple[Path, Manifest]:
-    """The token store of the job's corpus, built unless it is there."""
-    assert spec.corpus is not None
-    tokenizer = load_tokenizer(*spec.tokenizer_source(), online=spec.online)
-    store = ensure_store(spec.corpus, tokenizer, storage / "stores")
-    manifest = read_manifest(store)
-    journal.params({name: value for name, value in asdict(manifest).items() if not isinstance(value, dict)})
+    """The token store of the job, tracked."""
+    store, manifest = corpus_store(spec, journal, storage)
+    values = {name: value for name, value in asdict(manifest).items() if not isinstance(value, dict | list)}
+    journal.params({**values, "sources": ", ".join(manifest.sources)})
     counts = {f"{split}_rows": float(count) for split, count in manifest.num_rows.items()}
     counts |= {f"{split}_tokens": float(count) for split, count in manifest.num_tokens.items()}
+    counts |= {f"dropped_{reason}": float(count) for reason, count in manifest.dropped.items()}
     journal.metrics(counts)
-    journal.artifact(store / "manifest.json")
+    journal.artifact(store / MANIFEST)
     return store, manifest
 
 

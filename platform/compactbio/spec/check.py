@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compactbio.spec.base import Problem
-from compactbio.spec.job import STAGE_PREFIX, Distill, Finetune, JobSpec, Pretrain
+from compactbio.spec.job import STAGE_PREFIX, CorpusJob, Distill, Finetune, JobSpec, Pretrain
 from compactbio.spec.students import FromTeacherLayers
 
 
@@ -18,13 +18,22 @@ def problems(spec: JobSpec) -> list[Problem]:
             found += _finetune(stage, place)
         else:
             found += _training(spec, stage, place)
-    if spec.training_stages() and spec.corpus is None:
-        found.append(Problem("corpus", "missing: training stages need text; say where it is under corpus.text"))
+    if spec.training_stages() and spec.corpus is None and spec.store is None:
+        found.append(Problem("corpus", "missing: training stages need text; say where it is under corpus.sources"))
+    if spec.corpus is not None and spec.store is not None:
+        found.append(Problem("store", "stands beside `corpus`; name one of them"))
     if spec.corpus is not None and spec.corpus.tokenizer is None and spec.teacher is None:
         found.append(
             Problem("corpus.tokenizer", "missing: name a tokenizer here, or a teacher whose tokenizer is used")
         )
     return found
+
+
+def corpus_problems(spec: CorpusJob) -> list[Problem]:
+    """The same for a job that only builds a token store."""
+    if spec.corpus.tokenizer is None:
+        return [Problem("corpus.tokenizer", "missing: name the tokenizer of the models that will read the store")]
+    return []
 
 
 def _references(spec: JobSpec) -> Iterator[Problem]:

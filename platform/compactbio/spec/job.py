@@ -17,6 +17,8 @@ from compactbio.spec.students import Student
 from compactbio.spec.training import Positive, Training
 
 STAGE_PREFIX = "stage:"
+STORE_TOKENIZER = "tokenizer"
+"""The tokenizer's folder in a token store."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 
@@ -102,6 +104,25 @@ class Cluster(Section):
     """One GPU a worker, with NCCL between them."""
 
 
+class CorpusJob(Section):
+    """A corpus that is made into a token store, without a training job."""
+
+    name: Annotated[str, Field(pattern=NAME, max_length=60)]
+    """Names what is made."""
+
+    online: bool = False
+    """Let tokenizers and data sets be downloaded by hub name."""
+
+    corpus: Corpus
+    """The text, and the cut into rows; it has to name its tokenizer."""
+
+    cluster: Cluster = Cluster()
+    """The Ray cluster that does it; without an address, the cores of this machine."""
+
+    storage: str = "runs"
+    """Token stores lie in `stores` below this folder."""
+
+
 class Tracking(Section):
     """Where runs and models are recorded."""
 
@@ -131,7 +152,10 @@ class JobSpec(Section):
     """Let models and tokenizers be downloaded by hub name; otherwise only what is on this machine is used."""
 
     corpus: Corpus | None = None
-    """The text of the training stages."""
+    """The text of the training stages; its token store is built unless it is there."""
+
+    store: str | None = None
+    """Instead of `corpus`: the folder of a token store that `compactbio data build` made."""
 
     stages: Annotated[dict[str, Stage], Field(min_length=1)]
     """What is done, in this order; later stages name the model of an earlier one as `stage:NAME`."""
@@ -164,6 +188,8 @@ class JobSpec(Section):
 
     def tokenizer_source(self) -> tuple[str, str]:
         """Where the tokenizer comes from, and the field that says so."""
+        if self.store is not None:
+            return f"{self.store}/{STORE_TOKENIZER}", "store"
         if self.corpus is not None and self.corpus.tokenizer is not None:
             return self.corpus.tokenizer, "corpus.tokenizer"
         assert self.teacher is not None

@@ -1,20 +1,23 @@
-"""From a YAML file to a checked JobSpec, or to one message for each thing that is wrong with it."""
+"""From a YAML file to a checked spec, or to one message for each thing that is wrong with it."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from compactbio.spec.base import Problem, SpecError
-from compactbio.spec.check import problems
-from compactbio.spec.job import JobSpec
+from compactbio.spec.base import Problem, Section, SpecError
+from compactbio.spec.check import corpus_problems, problems
+from compactbio.spec.job import CorpusJob, JobSpec
+
+SpecT = TypeVar("SpecT", bound=Section)
 
 _FLOAT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 
@@ -40,6 +43,22 @@ def load(path: str | Path, overrides: list[str] | None = None) -> JobSpec:
 
     Raises SpecError, which names file, line and dotted path of every problem.
     """
+    return _load(path, overrides, from_raw)
+
+
+def load_corpus_job(path: str | Path, overrides: list[str] | None = None) -> CorpusJob:
+    """As `load`, for a file that describes a token store."""
+    return _load(path, overrides, lambda raw, lines: _validate(CorpusJob, raw, lines, corpus_problems))
+
+
+def from_raw(raw: dict[str, Any], lines: dict[str, int] | None = None) -> JobSpec:
+    """The job that plain values describe; `lines` maps dotted paths to lines of the file that they came from."""
+    return _validate(JobSpec, raw, lines or {}, problems)
+
+
+def _load(
+    path: str | Path, overrides: list[str] | None, build: Callable[[dict[str, Any], dict[str, int]], SpecT]
+) -> SpecT:
     source = str(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -52,19 +71,19 @@ def load(path: str | Path, overrides: list[str] | None = None) -> JobSpec:
             _override(raw, override)
             changed = override.partition("=")[0]
             lines = {place: line for place, line in lines.items() if not f"{place}.".startswith(f"{changed}.")}
-        return from_raw(raw, lines)
+        return build(raw, lines)
     except SpecError as error:
         raise SpecError(error.problems, source) from None
 
 
-def from_raw(raw: dict[str, Any], lines: dict[str, int] | None = None) -> JobSpec:
-    """The job that plain values describe; `lines` maps dotted paths to lines of the file that they came from."""
-    lines = lines or {}
+def _validate(
+    kind: type[SpecT], raw: dict[str, Any], lines: dict[str, int], check: Callable[[SpecT], list[Problem]]
+) -> SpecT:
     try:
-        spec = JobSpec.model_validate_json(json.dumps(raw))  # JSON mode: strict types, yet a list is a tuple
+        spec = kind.model_validate_json(json.dumps(raw))  # JSON mode: strict types, yet a list is a tuple
     except ValidationError as error:
-        raise SpecError([_problem(raw, details, lines) for details in error.errors()]) from None
-    if found := problems(spec):
+        raise SpecError([_problem(kind, raw, details, lines) for details in error.errors()]) from None
+    if found := check(spec):
         raise SpecError([Problem(p.path, p.message, _line(p.path, lines)) for p in found])
     return spec
 
@@ -116,11 +135,11 @@ def _override(raw: dict[str, Any], override: str) -> None:
     here[key] = value
 
 
-def _problem(raw: Any, details: ErrorDetails, lines: dict[str, int]) -> Problem:
+def _problem(kind: type[Section], raw: Any, details: ErrorDetails, lines: dict[str, int]) -> Problem:
     path = _dotted(raw, details["loc"])
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
-        message = "unknown key" + _suggestion(details["loc"])
+        message = "unknown key" + _suggestion(kind, details["loc"])
     elif details["type"] == "missing":
         message = "missing"
     elif "input" in details and not isinstance(details["input"], dict):
@@ -142,18 +161,18 @@ def _dotted(raw: Any, location: tuple[int | str, ...]) -> str:
     return ".".join(parts)
 
 
-def _suggestion(location: tuple[int | str, ...]) -> str:
+def _suggestion(kind: type[Section], location: tuple[int | str, ...]) -> str:
     """The known keys beside an unknown one, the nearest first."""
-    known = _known_keys(location)
+    known = _known_keys(kind, location)
     near = difflib.get_close_matches(str(location[-1]), known, n=1)
     if near:
         return f"; did you mean '{near[0]}'?"
     return f"; known here: {', '.join(known)}" if known else ""
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _known_keys(kind: type[Section], location: tuple[int | str, ...]) -> list[str]:
     """Keys of the section that `location` lies in, read from the JSON schema."""
-    schema = JobSpec.model_json_schema(by_alias=True)
+    schema = kind.model_json_schema(by_alias=True)
     here = schema
     for part in location[:-1]:
         here = _child(schema, here, str(part))

@@ -21,6 +21,8 @@ LEARNING_RATE = Metric("learning_rate", "1", "rank 0")
 TOKENS = Metric("tokens", "tokens", "sum")
 TOKENS_PER_SECOND = Metric("tokens_per_second", "tokens/s", "sum")
 
+PIECES = Metric("pieces", "pieces of the corpus", "sum")
+
 LOSS_PART_PREFIX = "loss/"
 """Before the name of a part of the objective: its unweighted mean, in the unit of its term."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from compactbio.data.store import Manifest
 from compactbio.spec.job import Distill, JobSpec
 
 
@@ -24,7 +25,7 @@ def export_student(
     building.rename(folder)
 
 
-def model_card(spec: JobSpec, stage: str, store_fingerprint: str, held_out: dict[str, float]) -> str:
+def model_card(spec: JobSpec, stage: str, manifest: Manifest, held_out: dict[str, float]) -> str:
     """Markdown that says how the model was made and what is known of it."""
     section = spec.training_stages()[stage]
     settings = section.model_dump(mode="json", by_alias=True)
@@ -45,7 +46,7 @@ tags: [biomedical, compactbio]
 A masked language model, {how} with compactbio:
 {section.training.steps} steps of {section.training.global_batch} rows.
 
-- Corpus: `{spec.corpus.text if spec.corpus else ""}` (token store {store_fingerprint})
+- Corpus: {", ".join(f"`{source}`" for source in manifest.sources)} (token store {manifest.fingerprint})
 - Models it was made from: {", ".join(f"`{field}`: `{model}`" for field, model in section.models().items())}
 - Job digest: `{spec.digest()}`, seed {spec.seed}
 

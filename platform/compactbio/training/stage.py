@@ -8,13 +8,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from compactbio.data.batches import MlmBatches
-from compactbio.data.build import tokenizer_fingerprint
 from compactbio.data.store import TokenStore
 from compactbio.models.load import load_masked_lm, load_tokenizer, vocabulary
 from compactbio.models.student import build_student, check_fit
 from compactbio.objectives.objective import Objective
-from compactbio.spec.base import SpecError
-from compactbio.spec.job import Distill, start_field
+from compactbio.spec.job import STORE_TOKENIZER, Distill, start_field
 from compactbio.spec.plan import plan_batch
 from compactbio.training.engine import DeepSpeedEngine
 from compactbio.training.learner import StudentLearner, Teacher, no_teacher
@@ -36,10 +34,8 @@ class TrainingStage:
 def build_stage(request: StageRequest, *, rank: int, device: torch.device) -> TrainingStage:
     """Builds data, teacher, student, objective, learner and engine, in this order."""
     spec, section = request.spec, request.section
-    tokenizer = load_tokenizer(*spec.tokenizer_source(), online=spec.online)
     store = TokenStore(request.store)
-    if store.manifest.tokenizer_fingerprint != tokenizer_fingerprint(tokenizer):
-        raise SpecError.at("corpus.tokenizer", f"the token store {request.store} was made with another tokenizer")
+    tokenizer = load_tokenizer(str(request.store / STORE_TOKENIZER), "store", online=False)
     plan = plan_batch(section.training, spec.cluster)
     batches = MlmBatches(store, vocabulary(tokenizer), section.training.masking, spec.seed, plan, rank)
 

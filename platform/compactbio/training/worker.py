@@ -58,7 +58,7 @@ def _run_stage(request: StageRequest, rank: int, device: Any) -> None:
 
     weights = stage.engine.full_weights(stage.learner.student)
     if rank == 0:
-        card = model_card(spec, request.stage, stage.batches.store.manifest.fingerprint, held_out)
+        card = model_card(spec, request.stage, stage.batches.store.manifest, held_out)
         export_student(stage.learner.student, weights, stage.tokenizer, request.folder / MODEL_FOLDER, card)
     stage.engine.close()
     writer.end(request)

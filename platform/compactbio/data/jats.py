@@ -1,0 +1,100 @@
+"""Articles in JATS XML (https://jats.nlm.nih.gov), as PMC distributes them, as records."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from lxml import etree
+
+from compactbio.data.files import Part, open_bytes
+from compactbio.data.records import Bad, Document, Record, one_line, too_long
+from compactbio.data.xml import name_of, parse, split_records, text_of
+
+_MARKUP = 32  # bytes of an article's XML for each of its characters, at most: references and tables are XML too
+_SKIPPED = frozenset(
+    [
+        "table-wrap",
+        "table-wrap-group",
+        "table",
+        "fig",
+        "fig-group",
+        "disp-formula",
+        "disp-formula-group",
+        "inline-formula",
+        "math",
+        "tex-math",
+        "supplementary-material",
+        "fn",
+        "fn-group",
+        "ref-list",
+        "media",
+        "graphic",
+    ]
+)
+
+
+def read_jats(part: Part, max_chars: int) -> Iterator[Record]:
+    """The articles of a file, or of an archive of files."""
+    if not part.path.endswith((".tar", ".tar.gz", ".tgz", ".tar.xz")):
+        with open_bytes(part.path) as file:
+            yield from _articles(file, Path(part.path).name, max_chars)
+        return
+    with tarfile.open(part.path, "r|*") as archive:
+        for member in archive:
+            if member.isfile() and member.name.endswith((".nxml", ".xml")):
+                yield from _articles(cast(BinaryIO, archive.extractfile(member)), member.name, max_chars)
+
+
+def _articles(file: BinaryIO, name: str, max_chars: int) -> Iterator[Record]:
+    number = 0
+    for number, chunk in split_records(file, ("article",), max_chars * _MARKUP):
+        place = name if number == 1 else f"{name}, article {number}"
+        if isinstance(chunk, str):
+            yield Bad(place, chunk)
+            continue
+        try:
+            article = parse(chunk)
+        except etree.XMLSyntaxError as error:
+            yield Bad(place, f"malformed XML: {error.msg}")
+            continue
+        text = "\n".join(filter(None, map(one_line, _paragraphs(article))))
+        yield (
+            Bad(place, too_long(len(text), max_chars))
+            if len(text) > max_chars
+            else Document(_identity(article, name), text)
+        )
+    if number == 0:
+        yield Bad(name, "no <article> in it")
+
+
+def _identity(article: etree._Element, name: str) -> str:
+    ids = {
+        found.get("pub-id-type"): text_of(found).strip() for found in article.iterfind("front/article-meta/article-id")
+    }
+    pmc = ids.get("pmcid") or ids.get("pmc")
+    return f"pmc:{pmc.removeprefix('PMC')}" if pmc else f"pmid:{ids['pmid']}" if "pmid" in ids else name
+
+
+def _paragraphs(article: etree._Element) -> Iterator[str]:
+    """Title, abstract and body; what is not running text is left out."""
+    meta = article.find("front/article-meta")
+    if meta is not None:
+        for title in meta.iterfind("title-group/article-title"):
+            yield text_of(title, _SKIPPED)
+        for abstract in meta.iterfind("abstract"):
+            if abstract.get("abstract-type") is None:  # otherwise a teaser, or a graphical one
+                yield from _below(abstract)
+    body = article.find("body")
+    if body is not None:
+        yield from _below(body)
+
+
+def _below(element: etree._Element) -> Iterator[str]:
+    for child in element:
+        if name_of(child) == "p":
+            yield text_of(child, _SKIPPED)
+        elif name_of(child) not in _SKIPPED:
+            yield from _below(child)

@@ -1,0 +1,39 @@
+"""Files and folders that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to that gets the name `path` at the end of the block, when its files are on disk.
+
+    Where another process was first, its folder stays. After an error nothing is left.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    making = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        yield making
+        making.chmod(0o755)
+        for file in making.rglob("*"):
+            if file.is_file():
+                sync(file)
+        try:
+            making.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until the file is on disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

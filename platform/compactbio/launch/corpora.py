@@ -1,0 +1,96 @@
+"""Building token stores on Ray."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from compactbio.data.build import build_store
+from compactbio.data.corpus import require_text
+from compactbio.data.store import Manifest, read_manifest
+from compactbio.launch import environment
+from compactbio.launch.failures import failures
+from compactbio.launch.ray_session import ray_session
+from compactbio.models.load import load_tokenizer, quiet_transformers
+from compactbio.spec.job import CorpusJob, JobSpec
+from compactbio.tracking import metrics
+from compactbio.tracking.journal import Journal
+
+
+def on_ray(function: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
+    """Calls the function with every item in tasks of Ray Data, one CPU each, and yields results as they come.
+
+    A task whose worker or node dies is done again.
+    """
+    if not items:
+        return
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    tasks = ray.put((function, items))
+
+    def call(row: dict[str, Any]) -> dict[str, Any]:
+        called, rows = ray.get(tasks)
+        return {"result": pickle.dumps(called(rows[row["id"]]))}
+
+    for row in ray.data.range(len(items), override_num_blocks=len(items)).map(call).iter_rows():
+        yield pickle.loads(row["result"])
+
+
+def corpus_store(spec: JobSpec, journal: Journal, storage: Path) -> tuple[Path, Manifest]:
+    """The token store of a job: the one that it names, or its corpus made into one unless that is there."""
+    if spec.store is not None:
+        store = Path(spec.store).expanduser().resolve()
+    else:
+        assert spec.corpus is not None
+        tokenizer = load_tokenizer(*spec.tokenizer_source(), online=spec.online)
+
+        def report(done: int, total: int) -> None:
+            journal.metrics({metrics.PIECES.name: float(done)}, done, num_steps=total)
+
+        store = build_store(
+            spec.corpus, tokenizer, storage / "stores", online=spec.online, spread=on_ray, report=report
+        )
+    return store, read_manifest(store)
+
+
+def build_corpus(spec: CorpusJob, console: Console) -> Path:
+    """Builds the token store of a corpus job, unless it is there. Returns its folder.
+
+    Raises SpecError for bad input and JobFailedError for what fails later; what is finished is kept.
+    """
+    env_vars = environment.for_workers(use_gpu=False, online=spec.online)
+    quiet_transformers()
+    require_text(spec.corpus, online=spec.online)
+    assert spec.corpus.tokenizer is not None
+    tokenizer = load_tokenizer(spec.corpus.tokenizer, "corpus.tokenizer", online=spec.online)
+    storage = Path(spec.storage).expanduser().resolve()
+    with ray_session(spec.cluster, env_vars), failures("the build", None), _progress(console) as progress:
+        bar = progress.add_task("pieces of the corpus", total=None)
+        return build_store(
+            spec.corpus,
+            tokenizer,
+            storage / "stores",
+            online=spec.online,
+            spread=on_ray,
+            report=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

@@ -1,0 +1,56 @@
+"""What Ray raises for a failed worker, as what the worker raised, said in one line."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from compactbio.spec.base import SpecError
+
+
+class JobFailedError(RuntimeError):
+    """Something failed while it ran; the message says what and why, and where the whole error is."""
+
+
+@contextmanager
+def failures(what: str, folder: Path | None) -> Iterator[None]:
+    """Turns the errors of workers into SpecError, where they raised one, and else into JobFailedError.
+
+    The whole error goes to `error.txt` in `folder`, if there is one.
+    """
+    from ray.exceptions import RayError
+    from ray.train import TrainingFailedError
+
+    try:
+        yield
+    except (RayError, TrainingFailedError, OSError) as error:
+        cause = _root_cause(error)
+        if isinstance(cause, SpecError):
+            raise cause from None
+        message = f"{what} failed: {_reason(cause)}"
+        if folder is not None:
+            (folder / "error.txt").write_text(str(error), encoding="utf-8")
+            message += f"\nthe whole error is in {folder / 'error.txt'}"
+        raise JobFailedError(message) from error
+
+
+def _reason(cause: BaseException) -> str:
+    last = (str(cause).strip().splitlines() or ["no message"])[-1]
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"no space left for what it writes ({last}). What is finished is kept: make room and start it again"
+    return f"{type(cause).__name__}: {last}"
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """What a worker raised, under what Ray wrapped it in."""
+    from ray.exceptions import RayTaskError
+
+    if isinstance(error, RayTaskError):
+        return _root_cause(error.cause) if isinstance(error.cause, BaseException) else error
+    wrapped = getattr(error, "worker_failures", None)
+    if wrapped:
+        return _root_cause(next(iter(wrapped.values())))
+    inner = error.__cause__
+    return _root_cause(inner) if isinstance(inner, RayTaskError | SpecError | OSError) else error
