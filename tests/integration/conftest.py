@@ -13,8 +13,10 @@ import pytest
 Compactbio = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def hermetic(home: Path) -> dict[str, str]:
+@pytest.fixture(scope="session")
+def hermetic_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """This environment with a home of its own, and without a token, a cluster or a tracking server of the user's."""
+    home = tmp_path_factory.mktemp("home")
     environment = {**os.environ, "HOME": str(home), "RAY_AUTH_MODE": "disabled"}
     for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
         environment.pop(name, None)
@@ -22,13 +24,13 @@ def hermetic(home: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def compactbio() -> Compactbio:
+def compactbio(hermetic_environment: dict[str, str]) -> Compactbio:
     """`compactbio(folder, *arguments)` runs the command in `folder`."""
 
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "compactbio.launch.cli", *arguments]
-        home = folder.parent / "home"
-        home.mkdir(exist_ok=True)
-        return subprocess.run(command, cwd=folder, env=hermetic(home), capture_output=True, text=True, timeout=400)
+        return subprocess.run(
+            command, cwd=folder, env=hermetic_environment, capture_output=True, text=True, timeout=400
+        )
 
     return run

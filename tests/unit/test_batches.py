@@ -86,6 +86,32 @@ def test_masking_leaves_special_tokens_alone_and_no_row_without_a_mask() -> None
     assert scored[100:].sum() / (300 * 38) == pytest.approx(0.15, abs=0.01)
 
 
+def test_whole_words_are_masked_with_all_their_pieces() -> None:
+    words = Vocabulary(size=1000, mask_id=4, pad_id=0, special_ids=(0, 1, 2, 3, 4), inner_ids=tuple(range(500, 1000)))
+    tokens = np.random.default_rng(0).integers(5, 1000, (400, 40))
+    tokens[:, 0], tokens[:, -1] = 2, 0
+    tokens[:, 20] = 3  # a word does not go on behind a separator
+    _, scored = mask_tokens(tokens, counter.at(np.arange(400, dtype=np.uint64)), Masking(whole_words=True), words)
+    goes_on = (tokens[:, 1:] >= 500) & (tokens[:, :-1] >= 5)
+    assert (scored[:, 1:] == scored[:, :-1])[goes_on].all()
+    assert not scored[tokens < 5].any()
+    assert (scored.sum(1) >= round(0.15 * 37)).all()
+    assert 0.15 < scored.sum() / (400 * 37) < 0.19  # the last word is scored to its end
+
+
+@pytest.mark.parametrize(
+    ("tokens", "inner"), [(["heart", "##y", "[MASK]"], {1}), (["\u0120heart", "y", "<s>"], {1, 2})]
+)
+def test_a_vocabulary_knows_which_tokens_go_on_with_a_word(tokens: list[str], inner: set[int]) -> None:
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel({token: number for number, token in enumerate(tokens)}, unk_token=tokens[2]))
+    names = dict.fromkeys(("mask_token", "pad_token", "unk_token"), tokens[2])
+    found = vocabulary(PreTrainedTokenizerFast(tokenizer_object=backend, **names))
+    assert set(found.inner_ids) == inner
+
+
 def test_held_out_documents_stay_held_out_when_the_corpus_grows(tiny_model: Path, tmp_path: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_model), "teacher", online=False)
 

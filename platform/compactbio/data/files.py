@@ -85,7 +85,7 @@ def _parts(number: int, source: Source, online: bool) -> Iterator[Part]:
         from compactbio.data.tables import load_rows
 
         rows = load_rows(source, online=online)
-        row_bytes = rows.nbytes // max(1, len(rows))
+        row_bytes = rows.data.nbytes // max(1, len(rows))
         for start in range(0, len(rows), _ROWS_A_PART):
             stop = min(start + _ROWS_A_PART, len(rows))
             yield Part(number, source.dataset, start, stop, (stop - start) * row_bytes)
@@ -130,7 +130,7 @@ def read_source_files(corpus: Corpus, *, online: bool) -> list[SourceFile]:
             from compactbio.data.tables import load_rows
 
             rows = load_rows(source, online=online)
-            found.append(SourceFile(number, source.dataset, rows.nbytes, rows._fingerprint))
+            found.append(SourceFile(number, source.dataset, rows.data.nbytes, rows._fingerprint))
         else:
             paths += [(number, path) for path in source_files(source, f"corpus.sources.{number}.files")]
     with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter's lock

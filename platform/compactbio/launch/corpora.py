@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from compactbio.launch import environment
 from compactbio.launch.failures import failures
 from compactbio.launch.ray_session import ray_session
 from compactbio.models.load import load_tokenizer, quiet_transformers
+from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec
 from compactbio.tracking import metrics
 from compactbio.tracking.journal import Journal
@@ -32,16 +34,28 @@ def on_ray(function: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
         return
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     ray.data.DataContext.get_current().enable_progress_bars = False
     tasks = ray.put((function, items))
 
     def call(row: dict[str, Any]) -> dict[str, Any]:
         called, rows = ray.get(tasks)
-        return {"result": pickle.dumps(called(rows[row["id"]]))}
+        try:
+            result = called(rows[row["id"]])
+        except (SpecError, OSError) as error:  # Ray Data would hand on their text alone
+            result = _Failed(error)
+        return {"result": pickle.dumps(result)}
 
     for row in ray.data.range(len(items), override_num_blocks=len(items)).map(call).iter_rows():
-        yield pickle.loads(row["result"])
+        result = pickle.loads(row["result"])
+        if isinstance(result, _Failed):
+            raise result.error
+        yield result
+
+
+@dataclass(frozen=True)
+class _Failed:
+    error: Exception
 
 
 def corpus_store(spec: JobSpec, journal: Journal, storage: Path) -> tuple[Path, Manifest]:

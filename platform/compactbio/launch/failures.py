@@ -52,5 +52,4 @@ def _root_cause(error: BaseException) -> BaseException:
     wrapped = getattr(error, "worker_failures", None)
     if wrapped:
         return _root_cause(next(iter(wrapped.values())))
-    inner = error.__cause__
-    return _root_cause(inner) if isinstance(inner, RayTaskError | SpecError | OSError) else error
+    return error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Counts = NDArray[np.int64]
+
+_WORD_MARKS = ("\u0120", "\u2581")
 
 
 def quiet_transformers() -> None:
@@ -83,12 +85,23 @@ def load_masked_lm(
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     """What masking has to know of the tokenizer."""
+    inner = _inner_token(tokenizer.get_vocab())
     return Vocabulary(
         size=len(tokenizer),
         mask_id=tokenizer.mask_token_id,
         pad_id=tokenizer.pad_token_id,
         special_ids=tuple(sorted(set(tokenizer.all_special_ids))),
+        inner_ids=tuple(id_ for token, id_ in tokenizer.get_vocab().items() if inner(token)),
     )
+
+
+def _inner_token(tokens: Collection[str]) -> Callable[[str], bool]:
+    """Says of a token whether it goes on with a word: WordPiece marks these, byte-level BPE and SentencePiece the
+    others."""
+    for mark in _WORD_MARKS:
+        if any(token.startswith(mark) for token in tokens):
+            return lambda token: not token.startswith(mark)
+    return lambda token: token.startswith("##")
 
 
 def _why_not(reference: str, path: str, what: str, online: bool, error: Exception) -> str:
