@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -158,6 +159,8 @@ def test_mlflow_has_every_run_metric_and_model(finished: tuple[Path, str]) -> No
     distill = runs["distill"]
     series = client.get_metric_history(distill.info.run_id, "loss/compact.attention")
     assert [point.step for point in series] == [1, 2, 3]
+    held_out = distill.data.metrics
+    assert held_out["held_out/perplexity"] == pytest.approx(math.exp(held_out["held_out/loss/mlm"]))
     assert distill.data.params["training.zero_stage"] == "2"
     manifest = json.loads(next((run.parent / "stores").iterdir()).joinpath("manifest.json").read_text())
     assert distill.data.tags["data_fingerprint"] == manifest["fingerprint"]

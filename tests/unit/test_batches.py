@@ -10,7 +10,7 @@ from compactbio.data import counter
 from compactbio.data.batches import Batch, MlmBatches
 from compactbio.data.build import build_store
 from compactbio.data.masking import Vocabulary, mask_tokens
-from compactbio.data.order import batch_rows, permute
+from compactbio.data.order import batch_rows, deal, permute
 from compactbio.data.store import TokenStore
 from compactbio.models.load import load_tokenizer, vocabulary
 from compactbio.spec.corpus import Corpus, LinesSource, Masking
@@ -59,6 +59,18 @@ def test_batch_k_is_a_function_of_seed_and_k(store: TokenStore, tiny_model: Path
     first = global_batch(1, 1, 8)
     assert all(global_batch(1, *layout) == first for layout in LAYOUTS)
     assert global_batch(2, 1, 8) != first
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
+def test_workers_get_equal_work_and_little_padding(num_workers: int) -> None:
+    lengths = np.random.default_rng(0).integers(8, 257, 192)
+    dealt = [deal(lengths, 8, num_workers, rank) for rank in range(num_workers)]
+    assert sorted(np.concatenate([np.concatenate(some) for some in dealt]).tolist()) == list(range(192))
+    work = [sum(8 * lengths[rows].max() for rows in some) for some in dealt]
+    assert max(work) / min(work) < 1.04
+    assert sum(work) / lengths.sum() < 1.06
+    unsorted = sum(8 * lengths[start : start + 8].max() for start in range(0, 192, 8))
+    assert unsorted / lengths.sum() > 1.5
 
 
 def test_labels_are_the_tokens_under_the_mask(store: TokenStore, tiny_model: Path) -> None:

@@ -5,6 +5,7 @@ import lzma
 import os
 import re
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -49,12 +50,15 @@ def reasons(found: list[Record]) -> list[str]:
 
 def test_lines(tmp_path: Path) -> None:
     found = lines(
-        tmp_path / "a.txt", b"one  two\n\n \nthree\xff\nfour\r\n" + b"x" * 5000 + b"\nlast", max_document_chars=1000
+        tmp_path / "a.txt",
+        b"one  two\n\n \nthree\xff\nfour\r\n" + b"x" * 5000 + b"\n" + b"y" * 1001 + b"\nlast",
+        max_document_chars=1000,
     )
     assert texts(found) == ["one two", "four", "last"]
     assert reasons(found) == [
         "line 4: not UTF-8: invalid start byte at byte 5 of the line",
         "line 6: 5,001 characters, more than 1,000 (corpus.max_document_chars)",
+        "line 7: 1,001 characters, more than 1,000 (corpus.max_document_chars)",
     ]
 
 
@@ -64,7 +68,7 @@ def test_every_line_falls_into_one_range(tmp_path: Path) -> None:
     corpus = spec.Corpus(sources=(spec.LinesSource(format="lines", files=str(path)),))
     whole = texts(list(records(corpus, Part(0, str(path)))))
     size = path.stat().st_size
-    for step in (1, 7, 100, 999, size):
+    for step in (1, 7, len("line 0 \n"), 100, 999, size):
         parts = [Part(0, str(path), start, min(start + step, size)) for start in range(0, size, step)]
         assert [text for part in parts for text in texts(list(records(corpus, part)))] == whole
 
@@ -155,12 +159,19 @@ def test_an_abstract_of_ten_megabytes_is_a_bad_record(tmp_path: Path) -> None:
     assert len(reasons(found)) == 1
 
 
-def test_a_citation_larger_than_any_memory_should_be_is_skipped(tmp_path: Path) -> None:
+def test_a_record_without_an_end_is_never_in_memory(tmp_path: Path) -> None:
     path = tmp_path / "a.xml"
-    path.write_text(HEAD + article(2, "B.", "x" * 200_000) + article(3, "C.", "Small.") + TAIL)
+    with path.open("w") as file:
+        file.write(HEAD + "<PubmedArticle>")
+        file.writelines("x" * 1_000_000 for _ in range(40))
+        file.write(article(3, "C.", "Small.") + TAIL)
+    tracemalloc.start()
     found = read(spec.PubmedSource(format="pubmed", files=str(path)), max_document_chars=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     assert texts(found) == ["C.\nSmall."]
-    assert len(reasons(found)) == 1
+    assert reasons(found) == ["record 1: more than 8,000 bytes"]
+    assert peak < 8_000_000
 
 
 def test_bytes_that_are_not_utf8_spoil_one_citation(tmp_path: Path) -> None:
@@ -179,7 +190,7 @@ def test_what_stands_before_the_damage_of_a_packed_file_is_kept(tmp_path: Path) 
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     found = read(spec.PubmedSource(format="pubmed", files=str(path)))
     kept = texts(found)
-    assert 1000 < len(kept) < 2000
+    assert 1400 < len(kept) < 1600
     assert all(f"Abstract {number}." in text for number, text in enumerate(kept))
     [reason] = reasons(found)
     assert reason.startswith("file: damaged, and what follows is lost: Compressed file ended")

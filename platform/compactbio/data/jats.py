@@ -11,7 +11,7 @@ from lxml import etree
 
 from compactbio.data.files import Part, open_bytes
 from compactbio.data.records import Bad, Document, Record, one_line, too_long
-from compactbio.data.xml import name_of, parse, split_records, text_of
+from compactbio.data.xml import name_of, read_elements, text_of
 
 _MARKUP = 32  # bytes of an article's XML for each of its characters, at most: references and tables are XML too
 _SKIPPED = frozenset(
@@ -50,24 +50,18 @@ def read_jats(part: Part, max_chars: int) -> Iterator[Record]:
 
 def _articles(file: BinaryIO, name: str, max_chars: int) -> Iterator[Record]:
     number = 0
-    for number, chunk in split_records(file, ("article",), max_chars * _MARKUP):
+    for number, article in read_elements(file, ("article",), max_chars * _MARKUP):
         place = name if number == 1 else f"{name}, article {number}"
-        if isinstance(chunk, str):
-            yield Bad(place, chunk)
-            continue
-        try:
-            article = parse(chunk)
-        except etree.XMLSyntaxError as error:
-            yield Bad(place, f"malformed XML: {error.msg}")
-            continue
-        text = "\n".join(filter(None, map(one_line, _paragraphs(article))))
-        yield (
-            Bad(place, too_long(len(text), max_chars))
-            if len(text) > max_chars
-            else Document(_identity(article, name), text)
-        )
+        yield Bad(place, article) if isinstance(article, str) else _document(article, name, place, max_chars)
     if number == 0:
         yield Bad(name, "no <article> in it")
+
+
+def _document(article: etree._Element, name: str, place: str, max_chars: int) -> Record:
+    text = "\n".join(filter(None, map(one_line, _paragraphs(article))))
+    if len(text) > max_chars:
+        return Bad(place, too_long(len(text), max_chars))
+    return Document(_identity(article, name), text)
 
 
 def _identity(article: etree._Element, name: str) -> str:

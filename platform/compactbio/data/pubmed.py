@@ -9,7 +9,7 @@ from lxml import etree
 
 from compactbio.data.files import Part, open_bytes
 from compactbio.data.records import Bad, Deletion, Document, Record, one_line, too_long
-from compactbio.data.xml import parse, split_records, text_of
+from compactbio.data.xml import read_elements, text_of
 from compactbio.spec.corpus import PubmedSource
 
 _RECORDS = ("PubmedArticle", "PubmedBookArticle", "MedlineCitation", "DeleteCitation")
@@ -20,17 +20,11 @@ _MARKUP = 8  # bytes of a record's XML for each of its characters, at most
 def read_pubmed(part: Part, max_chars: int, source: PubmedSource) -> Iterator[Record]:
     """The citations and deletions of a file, in its order."""
     with open_bytes(part.path) as file:
-        for number, chunk in split_records(file, _RECORDS, max_chars * _MARKUP):
+        for number, element in read_elements(file, _RECORDS, max_chars * _MARKUP):
             place = f"record {number}"
-            if isinstance(chunk, str):
-                yield Bad(place, chunk)
-                continue
-            try:
-                element = parse(chunk)
-            except etree.XMLSyntaxError as error:
-                yield Bad(place, f"malformed XML: {error.msg}")
-                continue
-            if element.tag == "DeleteCitation":
+            if isinstance(element, str):
+                yield Bad(place, element)
+            elif element.tag == "DeleteCitation":
                 yield from (Deletion(*_pmid(deleted)) for deleted in element.iter("PMID"))
             else:
                 yield _citation(element, place, max_chars, source)

@@ -17,21 +17,23 @@ _PARSER = etree.XMLParser(
     resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True, remove_pis=True
 )
 
-Chunk = tuple[int, bytes | str]
-"""A record's number in its file, counted from 1, and its bytes, or why it has none."""
 
+def read_elements(file: BinaryIO, names: tuple[str, ...], max_bytes: int) -> Iterator[tuple[int, etree._Element | str]]:
+    """The outermost elements of these names, each with its number from 1 on, or why it cannot be read.
 
-def split_records(file: BinaryIO, names: tuple[str, ...], max_bytes: int) -> Iterator[Chunk]:
-    """The outermost elements of these names, found by their tags alone, so that one bad record costs only itself.
-
-    Holds one record in memory, of at most `max_bytes`.
+    They are found by their tags alone, so that a malformed one costs only itself. One that is longer
+    than about `max_bytes` is never in memory.
     """
     opening = re.compile(b"<(" + "|".join(names).encode() + rb")[\s/>]")
     reader = _Buffer(file)
     number = 0
     while reader.find(opening):
         number += 1
-        yield number, reader.take(opening, max_bytes)
+        record = reader.take(opening, max_bytes)
+        try:
+            yield number, _parse(record) if isinstance(record, bytes) else record
+        except etree.XMLSyntaxError as error:
+            yield number, f"malformed XML: {error.msg}"
 
 
 class _Buffer:
@@ -68,7 +70,7 @@ class _Buffer:
             if stop >= 0:
                 record = self._bytes[self._at : stop + len(end)]
                 self._at = stop + len(end)
-                return record if len(record) <= max_bytes else f"{len(record):,} bytes, more than {max_bytes:,}"
+                return record
             looked = max(looked, len(self._bytes) - self._at - len(end))
             if looked > max_bytes:
                 self._at += looked
@@ -84,8 +86,7 @@ class _Buffer:
         return bool(chunk)
 
 
-def parse(record: bytes) -> etree._Element:
-    """The element of a record. Raises etree.XMLSyntaxError."""
+def _parse(record: bytes) -> etree._Element:
     return etree.fromstring(_OPEN + record + _CLOSE, _PARSER)[0]
 
 

@@ -46,6 +46,7 @@ def _training(data: RunData, name: str) -> dict[str, object]:
         "tokens": tokens,
         "speed": sorted(speeds)[len(speeds) // 2] if speeds else 0.0,
         "held_out": data.held_out(name),
+        "perplexity": next(reversed(curves.get(metrics.HELD_OUT_PERPLEXITY.name, [(0, None)])))[1],
     }
 
 

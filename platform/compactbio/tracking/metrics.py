@@ -29,5 +29,8 @@ LOSS_PART_PREFIX = "loss/"
 HELD_OUT_PREFIX = "held_out/"
 """Before a loss that was computed on held-out rows with dropout off."""
 
+HELD_OUT_PERPLEXITY = Metric(f"{HELD_OUT_PREFIX}perplexity", "1", "sum over global count")
+"""exp of the held-out MLM loss: pseudo-perplexity of the masked tokens."""
+
 SCORE_PREFIX = "score/"
 """Before the score of a task on its test set."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from compactbio.training.requests import MODEL_FOLDER, StageRequest
 
 if TYPE_CHECKING:
     from compactbio.training.stage import TrainingStage
+
+_MLM = f"{metrics.LOSS_PART_PREFIX}mlm"
 
 
 def train(config: dict[str, Any]) -> None:
@@ -70,7 +73,10 @@ def _held_out(stage: TrainingStage, max_rows: int) -> dict[str, float]:
     if max_rows == 0 or stage.batches.store.num_rows("held_out") < stage.engine.world_size:
         return {}
     losses = evaluate(stage.engine, stage.learner, stage.targets, stage.batches.held_out(max_rows))
-    return {metrics.HELD_OUT_PREFIX + name: value for name, value in losses.items()}
+    values = {metrics.HELD_OUT_PREFIX + name: value for name, value in losses.items()}
+    if _MLM in losses:
+        values[metrics.HELD_OUT_PERPLEXITY.name] = math.exp(min(losses[_MLM], 700.0))  # beyond, a float overflows
+    return values
 
 
 @dataclass(frozen=True)
