@@ -74,7 +74,7 @@ def train(raw: dict[str, object], rank: int, store: Path) -> dict[str, object]:
     reports = list(
         steps(stage.engine, stage.learner, stage.targets, stage.batches, num_steps=STEPS, report_every=1, seed=1)
     )
-    held_out = evaluate(stage.engine, stage.learner, stage.targets, stage.batches.held_out(16))
+    held_out = evaluate(stage.engine, stage.learner, stage.targets, stage.batches.held_out(16), STEPS - 1)
     weights = stage.engine.full_weights(stage.learner.student)
     found = {
         "losses": [report.values["loss"] for report in reports],

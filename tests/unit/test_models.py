@@ -53,22 +53,24 @@ def test_forward_agrees_with_the_model_itself(config: PreTrainedConfig, batch: B
             output_attentions=True,
         )
         make_observable(model)
-        ours = forward(model, batch, Needs(logits=True, hidden=frozenset({0, 2}), attention=frozenset({0, 2})))
+        ours = forward(model, batch, Needs(logits="masked", hidden=frozenset({0, 2}), attention=frozenset({0, 2})))
     assert ours.logits is not None
     torch.testing.assert_close(ours.logits, theirs.logits[batch.scored], atol=1e-4, rtol=1e-4)
     real = batch.real
     torch.testing.assert_close(ours.hidden[2][real], theirs.hidden_states[2][real], atol=1e-4, rtol=1e-4)
     assert set(ours.attention) == {0, 2}
     for layer in (0, 2):
-        rows = ours.attention[layer].exp().transpose(1, 2)[real]
+        rows = ours.attention[layer].softmax(-1).transpose(1, 2)[real]
         torch.testing.assert_close(rows, theirs.attentions[layer].transpose(1, 2)[real], atol=1e-5, rtol=1e-4)
 
 
 def test_attention_is_seen_before_dropout(batch: Batch) -> None:
-    model = AutoModelForMaskedLM.from_config(BertConfig(**SIZES, attention_probs_dropout_prob=0.5)).train()
+    config = BertConfig(**SIZES, attention_probs_dropout_prob=0.5, hidden_dropout_prob=0.0)
+    model = AutoModelForMaskedLM.from_config(config)
     make_observable(model)
-    rows = forward(model, batch, Needs(attention=frozenset({1}))).attention[1].exp().sum(-1)
-    torch.testing.assert_close(rows, torch.ones_like(rows))
+    first = Needs(attention=frozenset({0}))  # the layer that no dropout comes before
+    trained, evaluated = (forward(model.train(mode), batch, first).attention[0] for mode in (True, False))
+    torch.testing.assert_close(trained, evaluated)
 
 
 def test_nothing_is_observed_that_nobody_needs(batch: Batch) -> None:
@@ -110,7 +112,7 @@ def test_a_head_that_is_not_copied_is_new(tiny_model: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"hidden_size": 16}, "no projection"),
+        ({"hidden_size": 16}, "compares equal widths"),
         ({"num_attention_heads": 2}, "head by head"),
         ({"vocab_size": 50}, "same tokenizer"),
         ({"num_hidden_layers": 3}, "3 layers"),

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from compactbio.launch.plan import describe
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import JobSpec
 from compactbio.spec.load import load, load_corpus_job
@@ -23,6 +25,28 @@ def test_every_shipped_spec_loads(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("recipe", "millions", "paper"),
+    [
+        ("distill/distilbiobert", "65.2", "65 M"),
+        ("distill/compactbiobert", "65.2", "65 M"),
+        ("distill/tinybiobert", "13.8", "15 M"),
+        ("pretrain/biodistilbert-cased", "65.2", "65 M"),
+        ("pretrain/biodistilbert-uncased", "66.4", "65 M"),
+        ("pretrain/biotinybert", "14.25", "15 M"),
+        ("pretrain/biomobilebert", "24.6", "25 M"),
+    ],
+)
+def test_the_seven_recipes_plan_to_the_sizes_of_their_paper(recipe: str, millions: str, paper: str) -> None:
+    spec = load(QUICKSTART.parent / f"{recipe}.yaml", ["online=false"])
+    planned = describe(spec)
+    [size] = re.findall(r"([\d.]+) M parameters without pooler and head \(paper: (.*)\)", planned)
+    digits = len(millions.partition(".")[2])
+    assert (f"{float(size[0]):.{digits}f}", size[1]) == (millions, paper)
+    assert "192 rows = 8 workers x 1 micro-batches x 24 rows" in planned
+    assert "not ready to run here:" in planned  # neither PubMed nor eight GPUs are
+
+
+@pytest.mark.parametrize(
     ("override", "field", "words"),
     [
         (f"{TRAINING}.stpes=3", f"{TRAINING}.stpes", "did you mean 'steps'"),
@@ -33,7 +57,11 @@ def test_every_shipped_spec_loads(path: Path) -> None:
         (f"{TRAINING}.global_batch=63", f"{TRAINING}.global_batch", "2 workers"),
         (f"{TRAINING}.micro_batch=5", f"{TRAINING}.micro_batch", "5 rows x 2 workers"),
         (f"{TRAINING}.warmup_steps=99999", f"{TRAINING}.warmup_steps", "more than"),
-        ("stages.distill.objective.alignment={lambda: 1}", "stages.distill.objective.alignment", "known here: compact"),
+        (
+            "stages.distill.objective.alignment={lambda: 1}",
+            "stages.distill.objective.alignment",
+            "known here: align, attention",
+        ),
         ("stages.distill.objective.output=null", "", None),
         (
             "stages.distill.objective.compact.layer_map=[1, 3]",

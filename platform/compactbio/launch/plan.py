@@ -18,8 +18,8 @@ _GIB = 1024**3
 
 
 def describe(spec: JobSpec) -> str:
-    """The resolved plan. Raises SpecError as a run would."""
-    checked = preflight.check(spec)
+    """The resolved plan, and what a run would lack on this machine. Raises SpecError for what can run nowhere."""
+    checked = preflight.check(spec, planning=True)
     lines = [f"job {spec.name}, spec {spec.digest()}, seed {spec.seed}"]
     if spec.corpus is not None:
         sources = ", ".join(source.reference() for source in spec.corpus.sources)
@@ -37,6 +37,8 @@ def describe(spec: JobSpec) -> str:
             lines += _finetune(stage)
         else:
             lines += _training(spec, stage, checked.students[name], checked.teachers.get(name))
+    if checked.missing:
+        lines += ["\nnot ready to run here:", *(f"  {problem.path}: {problem.message}" for problem in checked.missing)]
     return "\n".join(lines)
 
 
@@ -69,10 +71,11 @@ def _training(
     for term, section in stage.objective.terms().items():
         options = ", ".join(f"{key} {value}" for key, value in section.flat().items())
         yield f"  term       {term}: {options}"
-    if isinstance(stage, Distill) and stage.objective.compact is not None:
-        pairs = ", ".join(f"{s} <- {t}" for s, t in enumerate(stage.objective.compact.layer_map))
-        yield f"  layer map  student <- teacher: {pairs}"
-    yield f"  student    {_size(student)}"
+    for term, layers in stage.objective.layer_terms().items():
+        pairs = ", ".join(f"{s} <- {t}" for s, t in enumerate(layers.layer_map))
+        yield f"  layer map  {term}: student <- teacher: {pairs}"
+    paper = f" (paper: {stage.paper_parameters})" if stage.paper_parameters else ""
+    yield f"  student    {_size(student)}{paper}"
     if teacher is not None:
         yield f"  teacher    {_size(teacher)}"
     yield from _memory(training, spec.cluster, student, teacher)

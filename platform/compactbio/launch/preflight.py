@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +14,12 @@ from compactbio.data.corpus import require_text
 from compactbio.data.store import read_manifest
 from compactbio.data.tokens import fingerprint
 from compactbio.models.load import load_config, load_tokenizer
+from compactbio.models.published import published_config
 from compactbio.models.student import check_fit, student_config
-from compactbio.spec.base import SpecError
-from compactbio.spec.job import STAGE_PREFIX, Cluster, Distill, Finetune, JobSpec, start_field
+from compactbio.spec.base import Problem, SpecError
+from compactbio.spec.job import STAGE_PREFIX, Cluster, Distill, Finetune, JobSpec, Pretrain, start_field
 from compactbio.spec.references import locate, locate_file
+from compactbio.spec.students import FromShape
 
 
 @dataclass(frozen=True)
@@ -26,42 +29,89 @@ class Preflight:
     tokenizer: PreTrainedTokenizerBase | None
     students: Mapping[str, PreTrainedConfig]
     teachers: Mapping[str, PreTrainedConfig]
+    missing: tuple[Problem, ...]
+    """Why it could not be run here, where that is not an error."""
 
 
-def check(spec: JobSpec) -> Preflight:
-    """Looks at files, models, fit and cores. Raises SpecError."""
+def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
+    """Looks at files, models, fit and cores. Raises SpecError.
+
+    For a plan, what is not on this machine is no error: it is listed, and published models are known by name.
+    """
+    missing: list[Problem] = []
+
+    @contextmanager
+    def needed() -> Iterator[None]:
+        try:
+            yield
+        except SpecError as error:
+            if not planning:
+                raise
+            missing.extend(error.problems)
+
     if spec.cluster.address is None:
-        check_cores(spec.cluster, len(os.sched_getaffinity(0)), "this machine has")
-    tokenizer = None
+        with needed():
+            check_cores(spec.cluster, len(os.sched_getaffinity(0)), "this machine has")
     if spec.store is not None:
         read_manifest(Path(spec.store).expanduser())
     if spec.corpus is not None:
-        require_text(spec.corpus, online=spec.online)
+        with needed():
+            require_text(spec.corpus, online=spec.online)
+    tokenizer = None
     if spec.training_stages():
-        tokenizer = load_tokenizer(*spec.tokenizer_source(), online=spec.online)
+        with needed():
+            tokenizer = load_tokenizer(*spec.tokenizer_source(), online=spec.online)
     students: dict[str, PreTrainedConfig] = {}
     teachers: dict[str, PreTrainedConfig] = {}
     for name, stage in spec.stages.items():
         place = f"stages.{name}"
-        configs = {field: _config(spec, model, f"{place}.{field}", students) for field, model in stage.models().items()}
-        if tokenizer is not None:
-            for field, model in stage.models().items():
-                _check_same_tokens(spec, tokenizer, model, f"{place}.{field}")
+        configs = {
+            field: _config(spec, model, f"{place}.{field}", students, planning)
+            for field, model in stage.models().items()
+        }
         if isinstance(stage, Finetune):
             for task_name, task in stage.tasks.items():
-                locate_file(task.text, f"{place}.tasks.{task_name}.text")
+                with needed():
+                    locate_file(task.text, f"{place}.tasks.{task_name}.text")
             continue
-        students[name] = student_config(stage, configs[start_field(stage)], place)
+        students[name] = _fitting_student(spec, name, stage, configs, tokenizer)
         if isinstance(stage, Distill):
             teachers[name] = configs["teacher"]
-            check_fit(stage, students[name], teachers[name], place)
-        if tokenizer is not None and students[name].vocab_size < len(tokenizer):
-            raise SpecError.at(
-                f"{place}.student",
-                f"its vocabulary has {students[name].vocab_size} entries, the tokenizer {len(tokenizer)}; "
-                "name the tokenizer that belongs to the model under corpus.tokenizer",
-            )
-    return Preflight(tokenizer, students, teachers)
+    return Preflight(tokenizer, students, teachers, tuple(missing))
+
+
+def _fitting_student(
+    spec: JobSpec,
+    name: str,
+    stage: Pretrain | Distill,
+    configs: Mapping[str, PreTrainedConfig],
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> PreTrainedConfig:
+    """The configuration of a stage's student. Raises SpecError where it fits neither its teacher nor the tokens."""
+    place = f"stages.{name}"
+    vocabulary_size = len(tokenizer) if tokenizer is not None else None
+    student = student_config(stage, configs[start_field(stage)], place, vocabulary_size)
+    if isinstance(stage, Distill):
+        check_fit(stage, student, configs["teacher"], place)
+    if tokenizer is None:
+        return student
+    for field, model in _weights(stage).items():
+        _check_same_tokens(spec, tokenizer, model, f"{place}.{field}")
+    if student.vocab_size < len(tokenizer):
+        raise SpecError.at(
+            f"{place}.student",
+            f"its vocabulary has {student.vocab_size} entries, the tokenizer {len(tokenizer)}; "
+            "name the tokenizer that belongs to the model under corpus.tokenizer",
+        )
+    return student
+
+
+def _weights(stage: Pretrain | Distill) -> dict[str, str]:
+    """The models whose weights the stage takes, by field; a student with random ones takes on the corpus' tokens."""
+    models = stage.models()
+    if isinstance(stage.student, FromShape):
+        models.pop("student.model", None)
+    return models
 
 
 def _check_same_tokens(spec: JobSpec, tokenizer: PreTrainedTokenizerBase, model: str, field: str) -> None:
@@ -104,10 +154,13 @@ def resolve_model(spec: JobSpec, model: str, field: str, made: Mapping[str, str]
     return locate(model, field)
 
 
-def _config(spec: JobSpec, model: str, field: str, made: Mapping[str, PreTrainedConfig]) -> PreTrainedConfig:
+def _config(
+    spec: JobSpec, model: str, field: str, made: Mapping[str, PreTrainedConfig], planning: bool
+) -> PreTrainedConfig:
     if model.startswith(STAGE_PREFIX):
         return made[model.removeprefix(STAGE_PREFIX)]
     if model == "teacher":
         assert spec.teacher is not None
-        return load_config(spec.teacher, "teacher", online=spec.online)
-    return load_config(model, field, online=spec.online)
+        model, field = spec.teacher, "teacher"
+    known = published_config(model) if planning else None
+    return known or load_config(model, field, online=spec.online)

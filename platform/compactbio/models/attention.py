@@ -1,4 +1,4 @@
-"""Attention rows taken from the attention call itself: before dropout, and only in the layers that are asked for.
+"""Attention taken from the attention call itself: before dropout, and only in the layers that are asked for.
 
 Every other layer, and the output of an observed one, goes through PyTorch's fused attention.
 """
@@ -32,7 +32,7 @@ def make_observable(model: PreTrainedModel) -> None:
 
 @contextmanager
 def observe(model: PreTrainedModel, layers: frozenset[int]) -> Iterator[dict[int, Tensor]]:
-    """Inside, forward passes fill the dictionary: layer to log-probabilities [B, H, T, T] over keys."""
+    """Inside, forward passes fill the dictionary: layer to scaled scores [B, H, T, T], before the softmax."""
     rows: dict[int, Tensor] = {}
     modules = [(layer, attention_modules(model)[layer]) for layer in sorted(layers)]
     for layer, module in modules:
@@ -47,18 +47,18 @@ def observe(model: PreTrainedModel, layers: frozenset[int]) -> Iterator[dict[int
 def observed_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """Fused attention, and the log-softmax of the scores besides where the module is being observed."""
+    """Fused attention, and the scores besides where the module is being observed."""
     slot = getattr(module, _SLOT, None)
     if slot is not None:
         rows, layer = slot
         scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
-        rows[layer] = _log_probabilities(query, key, attention_mask, scaling)
+        rows[layer] = _masked_scores(query, key, attention_mask, scaling)
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
-def _log_probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+def _masked_scores(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
     scores = torch.matmul(query * scaling, key.transpose(-1, -2))
-    if mask is not None:
-        lowest = torch.finfo(scores.dtype).min  # finite: a key of probability 0 must not turn 0 x log 0 into NaN
-        scores = scores.masked_fill(~mask, lowest) if mask.dtype == torch.bool else (scores + mask).clamp_min(lowest)
-    return scores.log_softmax(dim=-1)
+    if mask is None:
+        return scores
+    lowest = torch.finfo(scores.dtype).min  # finite: a key of probability 0 must not turn 0 x log 0 into NaN
+    return scores.masked_fill(~mask, lowest) if mask.dtype == torch.bool else (scores + mask).clamp_min(lowest)

@@ -1,6 +1,7 @@
 """The losses of the papers as pure functions. Each returns a sum; the mean is taken over the global count.
 
-Shapes: B rows, T tokens, D width, V vocabulary, H heads, M scored positions, P real positions.
+Shapes: B rows, T tokens, D width, V vocabulary, H heads, M scored positions, P positions that count, Q queries that
+count in a row.
 """
 
 from __future__ import annotations
@@ -32,16 +33,43 @@ def output_kl_sum(student: Tensor, teacher: Tensor, *, temperature: float, teach
     return temperature**2 * kl_sum(*pair)
 
 
-def cosine_sum(student: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
-    """sum over P of 1 - cos(h_s, h_t). Rohanian et al. 2023, eq. 3 and 8. Hidden states [B, T, D], real [B, T]."""
-    return torch.sum(1.0 - functional.cosine_similarity(student[real], teacher[real], dim=-1))
+def soft_cross_entropy_sum(student: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """-sum over M of softmax(teacher / T) . log softmax(student / T); both [M, V]. Jiao et al. 2020, eq. 10; output*
+    of Rohanian et al. 2023, eq. 7."""
+    log_s = functional.log_softmax(student / temperature, dim=-1)
+    return -torch.sum(functional.softmax(teacher / temperature, dim=-1) * log_s)
 
 
-def attention_kl_sum(student: Tensor, teacher: Tensor, real: Tensor, *, teacher_first: bool = True) -> Tensor:
-    """sum over H heads and P query rows of the KL between rows of attention. Rohanian et al. 2023, eq. 8.
+def squared_error_sum(student: Tensor, teacher: Tensor) -> Tensor:
+    """sum over all entries of (s - t)^2. Rohanian et al. 2023, eq. 5 and 6, before the mean."""
+    return torch.sum((student - teacher) ** 2)
 
-    student, teacher: log-probabilities [B, H, T, T] over keys, padding keys at probability 0; real [B, T].
+
+def cosine_sum(student: Tensor, teacher: Tensor) -> Tensor:
+    """sum over P of 1 - cos(h_s, h_t); both [P, D]. Rohanian et al. 2023, eq. 3 and 8."""
+    return torch.sum(1.0 - functional.cosine_similarity(student, teacher, dim=-1))
+
+
+def attention_kl_sum(student: Tensor, teacher: Tensor, queries: Tensor, *, teacher_first: bool = True) -> Tensor:
+    """sum over H heads and Q query rows of the KL between rows of attention. Rohanian et al. 2023, eq. 8.
+
+    student, teacher: masked scores [B, H, T, T], the lowest number at keys that are padding. queries [B, T].
     """
-    log_p, log_q = (teacher, student) if teacher_first else (student, teacher)
+    pair = student.log_softmax(dim=-1), teacher.log_softmax(dim=-1)
+    log_p, log_q = reversed(pair) if teacher_first else pair
     rows = torch.sum(log_p.exp() * (log_p - log_q), dim=-1)
-    return torch.sum(rows * real[:, None, :])
+    return torch.sum(rows * queries[:, None, :])
+
+
+def attention_squared_error_sum(
+    student: Tensor, teacher: Tensor, queries: Tensor, keys: Tensor, *, probabilities: bool = True
+) -> Tensor:
+    """sum over H heads, Q query rows and real keys of (a_s - a_t)^2. Rohanian et al. 2023, eq. 5.
+
+    student, teacher: masked scores [B, H, T, T]. queries, keys (those that are no padding) [B, T].
+    With `probabilities` attention after the softmax is compared, else the scores (Jiao et al. 2020, eq. 7).
+    """
+    if probabilities:
+        student, teacher = student.softmax(dim=-1), teacher.softmax(dim=-1)
+    counted = queries[:, None, :, None] & keys[:, None, None, :]
+    return torch.sum(torch.where(counted, student - teacher, 0.0) ** 2)

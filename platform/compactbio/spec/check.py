@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from compactbio.spec.base import Problem
 from compactbio.spec.job import STAGE_PREFIX, CorpusJob, Distill, Finetune, JobSpec, Pretrain
-from compactbio.spec.students import FromTeacherLayers
+from compactbio.spec.students import FromShape, FromTeacherLayers
+
+_OF_THE_ENCODER = {"align", "compact", "layer", "embed", "hidden", "attention"}
 
 
 def problems(spec: JobSpec) -> list[Problem]:
@@ -68,6 +70,9 @@ def _training(spec: JobSpec, stage: Pretrain | Distill, place: str) -> Iterator[
             f"{place}.training.warmup_steps",
             f"{training.warmup_steps} is more than the stage's {training.steps} steps",
         )
+    beyond = [step for step in training.export_at_steps if step > training.steps]
+    if beyond:
+        yield Problem(f"{place}.training.export_at_steps", f"{beyond} lie beyond the stage's {training.steps} steps")
     if training.masking.mask + training.masking.random > 1.0:
         yield Problem(f"{place}.training.masking", "mask and random add up to more than 1")
     yield from _objective(stage, place)
@@ -75,27 +80,48 @@ def _training(spec: JobSpec, stage: Pretrain | Distill, place: str) -> Iterator[
 
 def _objective(stage: Pretrain | Distill, place: str) -> Iterator[Problem]:
     if isinstance(stage, Pretrain):
-        if isinstance(stage.student, FromTeacherLayers) and stage.student.model is None:
+        if stage.student.model is None:
             yield Problem(f"{place}.student.model", "missing: a pretrain stage has no teacher; name the model here")
         return
     terms = stage.objective.terms()
     if not set(terms) - {"mlm"}:
         yield Problem(
-            f"{place}.objective",
-            "no term uses the teacher; add output or compact, or make this a pretrain stage",
+            f"{place}.objective", "no term uses the teacher; add output or compact, or make this a pretrain stage"
         )
-    if stage.training.trainable == "head" and stage.objective.compact is not None:
+    inner = sorted(set(terms) & _OF_THE_ENCODER)
+    if stage.training.trainable == "head" and inner:
         yield Problem(
-            f"{place}.training.trainable", "`head` freezes the encoder, and the compact term trains nothing else"
+            f"{place}.training.trainable",
+            f"`head` freezes the encoder, and {', '.join(inner)} would train nothing else",
         )
-    compact = stage.objective.compact
-    if compact and isinstance(stage.student, FromTeacherLayers):
-        depth = len(stage.student.layers)
-        if len(compact.layer_map) != depth:
-            yield Problem(
-                f"{place}.objective.compact.layer_map",
-                f"has {len(compact.layer_map)} entries for {depth} student layers; give one teacher layer for each",
-            )
+    attention = stage.objective.attention
+    if attention is not None and attention.loss == "kl" and attention.on == "scores":
+        yield Problem(f"{place}.objective.attention.on", "scores are no distribution; `kl` compares probabilities")
+    for name, term in stage.objective.layer_terms().items():
+        yield from _layers(term.layer_map, term.layer_lambdas, _depth(stage), f"{place}.objective.{name}")
+
+
+def _layers(
+    layer_map: tuple[int, ...], lambdas: tuple[float, ...] | None, depth: int | None, place: str
+) -> Iterator[Problem]:
+    if depth is not None and len(layer_map) != depth:
+        yield Problem(
+            f"{place}.layer_map",
+            f"has {len(layer_map)} entries for {depth} student layers; give one teacher layer for each",
+        )
+    if lambdas is not None and len(lambdas) != len(layer_map):
+        yield Problem(f"{place}.layer_lambdas", f"has {len(lambdas)} entries, the layer map {len(layer_map)}")
+
+
+def _depth(stage: Distill) -> int | None:
+    """The student's layers, where the spec alone says how many."""
+    match stage.student:
+        case FromTeacherLayers():
+            return len(stage.student.layers)
+        case FromShape():
+            return stage.student.num_hidden_layers
+        case _:
+            return None
 
 
 def _finetune(stage: Finetune, place: str) -> Iterator[Problem]:

@@ -30,6 +30,8 @@ class Pretrain(Section):
 
     student: Student
     training: Training
+    paper_parameters: str | None = None
+    """The student's size as its paper gives it; `plan` prints it beside its own count."""
 
     @property
     def objective(self) -> Objective:
@@ -53,6 +55,8 @@ class Distill(Section):
     student: Student
     objective: Objective
     training: Training
+    paper_parameters: str | None = None
+    """The student's size as its paper gives it; `plan` prints it beside its own count."""
 
     def models(self) -> dict[str, str]:
         """The models that the stage starts from, by the field that names them."""

@@ -69,3 +69,10 @@ class Training(Optimiser):
 
     held_out_rows: Annotated[int, Field(ge=0)] = 256
     """Held-out rows scored before the first step and after the last; 0 for none."""
+
+    evaluate_every_steps: Positive | None = None
+    """Score the held-out rows every so many steps besides."""
+
+    export_at_steps: tuple[Positive, ...] = ()
+    """Export the student behind these steps besides, as `model-step-N` (Rohanian et al. 2023 look at 50 K, 100 K and
+    200 K)."""

@@ -18,14 +18,16 @@ def export_student(
 ) -> None:
     """Writes weights (safetensors), configuration, tokenizer and model card to `folder`, whole or not at all."""
     building = folder.with_name(f".{folder.name}-{os.getpid()}")
+    observed = student.config._attn_implementation
     student.set_attn_implementation("sdpa")
     student.save_pretrained(building, state_dict=weights, safe_serialization=True)
+    student.set_attn_implementation(observed)  # the run may go on
     tokenizer.save_pretrained(building)
     (building / "README.md").write_text(card, encoding="utf-8")
     building.rename(folder)
 
 
-def model_card(spec: JobSpec, stage: str, manifest: Manifest, held_out: dict[str, float]) -> str:
+def model_card(spec: JobSpec, stage: str, manifest: Manifest, step: int, held_out: dict[str, float]) -> str:
     """Markdown that says how the model was made and what is known of it."""
     section = spec.training_stages()[stage]
     settings = section.model_dump(mode="json", by_alias=True)
@@ -44,13 +46,13 @@ tags: [biomedical, compactbio]
 # {spec.name}-{stage}
 
 A masked language model, {how} with compactbio:
-{section.training.steps} steps of {section.training.global_batch} rows.
+{step} of {section.training.steps} steps of {section.training.global_batch} rows.
 
 - Corpus: {", ".join(f"`{source}`" for source in manifest.sources)} (token store {manifest.fingerprint})
 - Models it was made from: {", ".join(f"`{field}`: `{model}`" for field, model in section.models().items())}
 - Job digest: `{spec.digest()}`, seed {spec.seed}
 
-Held-out rows, dropout off, after the last step:
+Held-out rows, dropout off:
 
 | loss | value |
 |---|---|

@@ -46,6 +46,7 @@ class TaskLearner(nn.Module):
         self._loss = loss
         self._by_token = isinstance(loss, TagLoss)
         self.parts = (loss.part,)
+        self.measures: tuple[str, ...] = ()
 
     def logits(self, batch: Batch) -> Tensor:
         """[M, C]: one row for each labelled position, or for each text the mean of the rows of its tokens."""
@@ -63,7 +64,7 @@ class TaskLearner(nn.Module):
         """The loss's denominator [1]."""
         return self._loss.count(batch)[None]
 
-    def loss(self, totals: Tensor, counts: Tensor) -> Tensor:
+    def loss(self, totals: Tensor, counts: Tensor, step: int) -> Tensor:
         """The mean."""
         return torch.sum(totals / counts.clamp_min(1.0))
 

@@ -15,17 +15,22 @@ from compactbio.objectives.objective import Objective
 
 
 class Learner(Protocol):
-    """What the loop knows of a learner. Called with a batch and targets it returns the totals of its parts."""
+    """What the loop knows of a learner. Called with a batch and targets it returns the totals of its parts, and in
+    eval mode those of its measures behind them."""
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Names of the loss's parts."""
 
-    def count(self, batch: Batch) -> Tensor:
-        """Denominators [parts] of this batch, before any forward pass."""
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of what is measured besides when dropout is off."""
 
-    def loss(self, totals: Tensor, counts: Tensor) -> Tensor:
-        """The weighted loss from totals and the counts of the global batch."""
+    def count(self, batch: Batch) -> Tensor:
+        """Denominators [parts + measures] of this batch, before any forward pass."""
+
+    def loss(self, totals: Tensor, counts: Tensor, step: int) -> Tensor:
+        """The weighted loss from totals and the counts of the global batch, at a step counted from 0."""
 
 
 class StudentLearner(nn.Module):
@@ -37,13 +42,14 @@ class StudentLearner(nn.Module):
         self.student = student
         self.objective = objective
         self.parts = objective.parts
+        self.measures = objective.measures
         self.count = objective.count
         self.loss = objective.loss
 
     def forward(self, batch: Batch, targets: Outputs) -> Tensor:
-        """Totals [parts] of the batch; `targets` is what the teacher said of it."""
+        """Totals [parts], in eval mode [parts + measures], of the batch; `targets` is what the teacher said of it."""
         student = forward(self.student, batch, self.objective.student_needs)
-        return self.objective.totals(student, targets, batch)
+        return self.objective.totals(student, targets, batch, measure=not self.training)
 
 
 class Teacher:

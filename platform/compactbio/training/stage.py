@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compactbio.data.batches import MlmBatches
 from compactbio.data.store import TokenStore
-from compactbio.models.load import load_masked_lm, load_tokenizer, vocabulary
-from compactbio.models.student import build_student, check_fit
+from compactbio.models.load import load_config, load_masked_lm, load_tokenizer, vocabulary
+from compactbio.models.student import build_student, check_fit, random_student, student_config
 from compactbio.objectives.objective import Objective
 from compactbio.spec.job import STORE_TOKENIZER, Distill, start_field
 from compactbio.spec.plan import plan_batch
+from compactbio.spec.students import FromShape
 from compactbio.training.engine import DeepSpeedEngine
 from compactbio.training.learner import StudentLearner, Teacher, no_teacher
 from compactbio.training.loop import Targets
@@ -39,26 +41,42 @@ def build_stage(request: StageRequest, *, rank: int, device: torch.device) -> Tr
     plan = plan_batch(section.training, spec.cluster)
     batches = MlmBatches(store, vocabulary(tokenizer), section.training.masking, spec.seed, plan, rank)
 
-    models = {
-        path: load_masked_lm(
-            path,
+    def load(reference: str) -> PreTrainedModel:
+        return load_masked_lm(
+            reference,
             f"stages.{request.stage}",
             online=spec.online,
             seed=spec.seed,
             token_counts=lambda: store.token_counts(len(tokenizer)),
         )
-        for path in dict.fromkeys(request.models.values())
-    }
-    student = build_student(section, models[request.models[start_field(section)]], seed=spec.seed)
+
+    place = f"stages.{request.stage}"
+    teacher = load(request.models["teacher"]) if isinstance(section, Distill) else None
+    student = _student(request, teacher, load, len(tokenizer))
     if section.training.trainable == "head":
         student.base_model.requires_grad_(False)
-    objective = Objective(section.objective, student.config)
+    objective = Objective(section.objective, student.config, teacher.config if teacher is not None else None)
     targets: Targets = no_teacher
     if isinstance(section, Distill):
-        teacher = models[request.models["teacher"]]
-        check_fit(section, student.config, teacher.config, f"stages.{request.stage}")
+        assert teacher is not None
+        check_fit(section, student.config, teacher.config, place)
         dtype = torch.bfloat16 if section.training.precision == "bf16" else torch.float32
         targets = Teacher(teacher.to(device, dtype), objective)
-    del models
     learner = StudentLearner(student.to(device), objective)
     return TrainingStage(learner, targets, batches, DeepSpeedEngine(learner, section.training, plan, device), tokenizer)
+
+
+def _student(
+    request: StageRequest,
+    teacher: PreTrainedModel | None,
+    load: Callable[[str], PreTrainedModel],
+    vocabulary_size: int,
+) -> PreTrainedModel:
+    section, seed = request.section, request.spec.seed
+    reference = request.models[start_field(section)]
+    if isinstance(section.student, FromShape):
+        shape = load_config(reference, request.stage, online=request.spec.online)
+        return random_student(student_config(section, shape, request.stage, vocabulary_size), seed=seed)
+    if teacher is not None and reference == request.models["teacher"]:
+        return build_student(section, teacher, seed=seed)
+    return build_student(section, load(reference), seed=seed)

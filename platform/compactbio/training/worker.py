@@ -11,6 +11,7 @@ from compactbio.tracking.journal import Journal
 from compactbio.training.requests import MODEL_FOLDER, StageRequest
 
 if TYPE_CHECKING:
+    from compactbio.spec.training import Training
     from compactbio.training.stage import TrainingStage
 
 _MLM = f"{metrics.LOSS_PART_PREFIX}mlm"
@@ -37,7 +38,6 @@ def train(config: dict[str, Any]) -> None:
 
 
 def _run_stage(request: StageRequest, rank: int, device: Any) -> None:
-    from compactbio.training.export import export_student, model_card
     from compactbio.training.loop import steps
     from compactbio.training.stage import build_stage
 
@@ -45,7 +45,9 @@ def _run_stage(request: StageRequest, rank: int, device: Any) -> None:
     writer = _Writer(Journal(request.folder) if rank == 0 else None, training.steps)
     writer.start(request)
     stage = build_stage(request, rank=rank, device=device)
-    writer.metrics(0, _held_out(stage, training.held_out_rows))
+    writer.metrics(0, _held_out(stage, training, 0))
+    evaluations = {*range(0, training.steps, training.evaluate_every_steps or training.steps), training.steps} - {0}
+    exports = {training.steps, *training.export_at_steps}
     for report in steps(
         stage.engine,
         stage.learner,
@@ -53,26 +55,41 @@ def _run_stage(request: StageRequest, rank: int, device: Any) -> None:
         stage.batches,
         num_steps=training.steps,
         report_every=training.report_every_steps,
+        report_at=evaluations | exports,
         seed=spec.seed,
     ):
         writer.metrics(report.step, report.values)
-    held_out = _held_out(stage, training.held_out_rows)
-    writer.metrics(training.steps, held_out)
-
-    weights = stage.engine.full_weights(stage.learner.student)
-    if rank == 0:
-        card = model_card(spec, request.stage, stage.batches.store.manifest, held_out)
-        export_student(stage.learner.student, weights, stage.tokenizer, request.folder / MODEL_FOLDER, card)
+        held_out: dict[str, float] = {}
+        if report.step in evaluations:
+            held_out = _held_out(stage, training, report.step)
+            writer.metrics(report.step, held_out)
+        if report.step in exports:
+            _export(request, stage, rank, report.step, held_out)
     stage.engine.close()
     writer.end(request)
 
 
-def _held_out(stage: TrainingStage, max_rows: int) -> dict[str, float]:
+def _export(request: StageRequest, stage: TrainingStage, rank: int, step: int, held_out: dict[str, float]) -> None:
+    """Writes the student as it is behind a step. Every worker has to call it."""
+    from compactbio.training.export import export_student, model_card
+
+    weights = stage.engine.full_weights(stage.learner.student)
+    if rank == 0:
+        last = step == request.section.training.steps
+        folder = request.folder / (MODEL_FOLDER if last else f"{MODEL_FOLDER}-step-{step}")
+        card = model_card(request.spec, request.stage, stage.batches.store.manifest, step, held_out)
+        export_student(stage.learner.student, weights, stage.tokenizer, folder, card)
+
+
+def _held_out(stage: TrainingStage, training: Training, step: int) -> dict[str, float]:
+    """Losses and measures on held-out rows behind so many steps; nothing where there are none."""
     from compactbio.training.loop import evaluate
 
+    max_rows = training.held_out_rows
     if max_rows == 0 or stage.batches.store.num_rows("held_out") < stage.engine.world_size:
         return {}
-    losses = evaluate(stage.engine, stage.learner, stage.targets, stage.batches.held_out(max_rows))
+    batches = stage.batches.held_out(max_rows)
+    losses = evaluate(stage.engine, stage.learner, stage.targets, batches, max(0, step - 1))
     values = {metrics.HELD_OUT_PREFIX + name: value for name, value in losses.items()}
     if _MLM in losses:
         values[metrics.HELD_OUT_PERPLEXITY.name] = math.exp(min(losses[_MLM], 700.0))  # beyond, a float overflows
