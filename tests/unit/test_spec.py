@@ -60,7 +60,7 @@ def test_the_seven_recipes_plan_to_the_sizes_of_their_paper(recipe: str, million
         (
             "stages.distill.objective.alignment={lambda: 1}",
             "stages.distill.objective.alignment",
-            "known here: align, attention",
+            "did you mean 'align'",
         ),
         ("stages.distill.objective.output=null", "", None),
         (
