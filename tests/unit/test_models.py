@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,11 @@ from compactbio.data.batches import Batch
 from compactbio.models.attention import make_observable
 from compactbio.models.forward import Needs, forward
 from compactbio.models.load import load_masked_lm
-from compactbio.models.student import build_student, check_fit, student_config
+from compactbio.models.student import build_student, check_fit, random_student, student_config
+from compactbio.objectives.objective import Objective
 from compactbio.spec.base import SpecError
-from compactbio.spec.job import Distill
+from compactbio.spec.job import Distill, Pretrain
+from compactbio.training.learner import StudentLearner, Teacher
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 99}
 CONFIGS = [
@@ -136,3 +139,62 @@ def test_layers_that_the_teacher_lacks_are_refused(tiny_model: Path) -> None:
     section = distill(student={"start": "teacher_layers", "layers": [1, 4]})
     with pytest.raises(SpecError, match="numbered 0 to 3"):
         student_config(section, AutoConfig.from_pretrained(tiny_model), "stages.d")
+
+
+EVERY_TERM = {
+    "mlm": {},
+    "output": {},
+    "soft_labels": {},
+    "logits": {},
+    "align": {"projection": "own"},
+    "embed": {"projection": "shared"},
+    "compact": {"layer_map": [0, 2]},
+    "layer": {"layer_map": [1, 2], "attention": "scores"},
+}
+
+
+@pytest.mark.parametrize("teacher", CONFIGS, ids=lambda config: f"teacher {config.model_type}")
+@pytest.mark.parametrize("student", CONFIGS, ids=lambda config: f"student {config.model_type}")
+def test_every_architecture_teaches_and_learns_under_every_term(
+    student: PreTrainedConfig, teacher: PreTrainedConfig, batch: Batch
+) -> None:
+    start = AutoModelForMaskedLM.from_config(student)
+    stage = Distill.model_validate_json(
+        json.dumps(
+            {
+                "kind": "distill",
+                "student": {"start": "teacher_layers", "layers": [0, 2], "model": "another"},
+                "objective": EVERY_TERM,
+                "training": {"steps": 1, "global_batch": 3, "lr": 1e-3},
+            }
+        )
+    )
+    model = build_student(stage, start, seed=0)
+    check_fit(stage, model.config, teacher, "stages.distill")
+    objective = Objective(stage.objective, model.config, teacher)
+    learner = StudentLearner(model, objective)
+    targets = Teacher(AutoModelForMaskedLM.from_config(teacher), objective)(batch)
+    totals = learner(batch, targets)
+    assert torch.isfinite(totals).all()
+    objective.loss(totals, objective.count(batch)).backward()
+    silent = [name for name, value in learner.named_parameters() if value.grad is None]
+    assert not [name for name in silent if "pooler" not in name]
+    assert all(torch.isfinite(value.grad).all() for value in learner.parameters() if value.grad is not None)
+
+
+def test_a_student_of_random_weights_takes_on_its_shape_and_the_vocabulary(tiny_model: Path) -> None:
+    shape = {"start": "random", "hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 2}
+    raw = {"kind": "pretrain", "student": shape, "training": {"steps": 1, "global_batch": 1, "lr": 1e-3}}
+    stage = Pretrain.model_validate_json(json.dumps(raw))
+    config = student_config(stage, AutoConfig.from_pretrained(tiny_model), "stages.a", 77)
+    first, again = (random_student(config, seed=3) for _ in range(2))
+    assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size, config.vocab_size) == (
+        24,
+        2,
+        64,
+        77,
+    )
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    bad = Pretrain.model_validate_json(json.dumps({**raw, "student": {**shape, "num_attention_heads": 5}}))
+    with pytest.raises(SpecError, match=r"student.num_attention_heads: 5 heads do not divide a width of 24"):
+        student_config(bad, AutoConfig.from_pretrained(tiny_model), "stages.a")

@@ -15,7 +15,7 @@ from compactbio.data.batches import Batch
 from compactbio.models.forward import Outputs
 from compactbio.objectives.objective import Objective
 from compactbio.spec import objective as spec
-from compactbio.training.learner import StudentLearner, Teacher
+from compactbio.training.learner import Averaging, Ensemble, StudentLearner, Teacher
 
 V = 61
 OBJECTIVE = spec.Objective.model_validate_json(
@@ -398,6 +398,23 @@ def test_the_teacher_says_the_same_of_the_same_batch() -> None:
     first, second = teacher(batch), teacher(batch)
     assert first.logits is not None and second.logits is not None
     assert torch.equal(first.logits, second.logits)
+
+
+@pytest.mark.parametrize("averaging", ["logits", "probabilities"])
+def test_several_teachers_speak_as_their_weighted_mean(averaging: Averaging) -> None:
+    objective = Objective(OBJECTIVE, bert(2).config)
+    batch = ragged([6, 3, 5])
+    first, second = bert(4), bert(3)
+    alone = [Teacher(model, objective)(batch) for model in (first, bert(4))]
+    other = Teacher(second, Objective(spec.Objective.model_validate({"output": {}}), bert(2).config))(batch)
+    found = Ensemble(Teacher(first, objective), [(second, 3.0)], averaging)(batch)
+    assert alone[0].logits is not None and other.logits is not None and found.logits is not None
+    if averaging == "logits":
+        torch.testing.assert_close(found.logits, 0.25 * alone[0].logits + 0.75 * other.logits)
+    else:
+        mean = 0.25 * alone[0].logits.softmax(-1) + 0.75 * other.logits.softmax(-1)
+        torch.testing.assert_close(found.logits.softmax(-1), mean)
+    assert torch.equal(found.hidden[2], alone[1].hidden[2])  # layers are the first teacher's
 
 
 class _Widest(TorchDispatchMode):

@@ -93,6 +93,13 @@ def _fitting_student(
     student = student_config(stage, configs[start_field(stage)], place, vocabulary_size)
     if isinstance(stage, Distill):
         check_fit(stage, student, configs["teacher"], place)
+        for field, config in configs.items():
+            if field.startswith("co_teachers") and config.vocab_size != student.vocab_size:
+                raise SpecError.at(
+                    f"{place}.{field}",
+                    f"its vocabulary has {config.vocab_size} entries, the student's {student.vocab_size}; "
+                    "teachers and student need the same tokenizer",
+                )
     if tokenizer is None:
         return student
     for field, model in _weights(stage).items():

@@ -8,6 +8,7 @@ from compactbio.spec.base import Problem
 from compactbio.spec.job import STAGE_PREFIX, CorpusJob, Distill, Finetune, JobSpec, Pretrain
 from compactbio.spec.students import FromShape, FromTeacherLayers
 
+_OF_THE_OUTPUT = {"output", "soft_labels", "logits"}
 _OF_THE_ENCODER = {"align", "compact", "layer", "embed", "hidden", "attention"}
 
 
@@ -88,6 +89,9 @@ def _objective(stage: Pretrain | Distill, place: str) -> Iterator[Problem]:
         yield Problem(
             f"{place}.objective", "no term uses the teacher; add output or compact, or make this a pretrain stage"
         )
+    scored = [term for name, term in terms.items() if name in _OF_THE_OUTPUT]
+    if stage.co_teachers and not scored:
+        yield Problem(f"{place}.co_teachers", f"no term uses them; add {', '.join(sorted(_OF_THE_OUTPUT))}")
     inner = sorted(set(terms) & _OF_THE_ENCODER)
     if stage.training.trainable == "head" and inner:
         yield Problem(

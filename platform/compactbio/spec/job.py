@@ -43,6 +43,16 @@ class Pretrain(Section):
         return {"student.model": self.student.model} if self.student.model else {}
 
 
+class CoTeacher(Section):
+    """A further teacher."""
+
+    model: str
+    """`stage:NAME`, a path, `package:...` or hub name; of the teacher's vocabulary."""
+
+    weight: Annotated[float, Field(gt=0.0)] = 1.0
+    """Its share of the mean, beside 1 for the teacher."""
+
+
 class Distill(Section):
     """Training a student on the corpus against a teacher."""
 
@@ -51,6 +61,12 @@ class Distill(Section):
 
     teacher: str = "teacher"
     """The job's teacher, `stage:NAME`, or a model of its own (path, `package:...`, hub name)."""
+
+    co_teachers: tuple[CoTeacher, ...] = ()
+    """Further teachers, whose outputs are averaged with the teacher's; layers are compared with the teacher alone."""
+
+    averaging: Literal["logits", "probabilities"] = "logits"
+    """What is averaged over teachers: logits, or distributions at T = 1, whose logarithm then stands for logits."""
 
     student: Student
     objective: Objective
@@ -61,6 +77,7 @@ class Distill(Section):
     def models(self) -> dict[str, str]:
         """The models that the stage starts from, by the field that names them."""
         given = {"teacher": self.teacher}
+        given |= {f"co_teachers.{number}.model": other.model for number, other in enumerate(self.co_teachers)}
         return given | ({"student.model": self.student.model} if self.student.model else {})
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +12,10 @@ from transformers import PreTrainedModel
 
 from compactbio.data.batches import Batch
 from compactbio.models.attention import make_observable
-from compactbio.models.forward import Outputs, forward
+from compactbio.models.forward import Needs, Outputs, forward
 from compactbio.objectives.objective import Objective
+
+Averaging = Literal["logits", "probabilities"]
 
 
 class Learner(Protocol):
@@ -64,6 +68,35 @@ class Teacher:
     def __call__(self, batch: Batch) -> Outputs:
         """What the objective needs of the teacher on this batch."""
         return forward(self._model, batch, self._needs)
+
+
+class Ensemble:
+    """A teacher whose outputs are averaged with those of others, by weight; the teacher's own weight is 1."""
+
+    def __init__(self, teacher: Teacher, others: Sequence[tuple[PreTrainedModel, float]], averaging: Averaging) -> None:
+        for model, _ in others:
+            make_observable(model)
+        self._teacher = teacher
+        self._models = [model.eval().requires_grad_(False) for model, _ in others]
+        self._averaging = averaging
+        weights = torch.tensor([1.0, *(weight for _, weight in others)])
+        self._weights = weights / weights.sum()
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> Outputs:
+        """What the objective needs of the teacher, with the logits of all."""
+        first = self._teacher(batch)
+        assert first.logits is not None
+        needs = Needs(logits=first.logit_positions)
+        logits = [first.logits, *(forward(model, batch, needs).logits for model in self._models)]
+        return replace(first, logits=self._mean([some.float() for some in logits if some is not None]))
+
+    def _mean(self, logits: list[Tensor]) -> Tensor:
+        weights = self._weights.to(logits[0])
+        if self._averaging == "logits":
+            return torch.stack([weight * some for weight, some in zip(weights, logits, strict=True)]).sum(0)
+        weighted = zip(weights.log(), logits, strict=True)
+        return torch.stack([some.log_softmax(-1) + log_weight for log_weight, some in weighted]).logsumexp(0)
 
 
 def no_teacher(batch: Batch) -> Outputs:

@@ -17,7 +17,7 @@ from compactbio.spec.job import STORE_TOKENIZER, Distill, start_field
 from compactbio.spec.plan import plan_batch
 from compactbio.spec.students import FromShape
 from compactbio.training.engine import DeepSpeedEngine
-from compactbio.training.learner import StudentLearner, Teacher, no_teacher
+from compactbio.training.learner import Ensemble, StudentLearner, Teacher, no_teacher
 from compactbio.training.loop import Targets
 from compactbio.training.requests import StageRequest
 
@@ -62,7 +62,12 @@ def build_stage(request: StageRequest, *, rank: int, device: torch.device) -> Tr
         check_fit(section, student.config, teacher.config, place)
         dtype = torch.bfloat16 if section.training.precision == "bf16" else torch.float32
         targets = Teacher(teacher.to(device, dtype), objective)
-    learner = StudentLearner(student.to(device), objective)
+        if section.co_teachers:
+            models = [load(request.models[f"co_teachers.{at}.model"]) for at in range(len(section.co_teachers))]
+            weights = [other.weight for other in section.co_teachers]
+            others = [(model.to(device, dtype), weight) for model, weight in zip(models, weights, strict=True)]
+            targets = Ensemble(targets, others, section.averaging)
+    learner = StudentLearner(student, objective).to(device)
     return TrainingStage(learner, targets, batches, DeepSpeedEngine(learner, section.training, plan, device), tokenizer)
 
 
