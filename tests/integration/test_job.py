@@ -70,7 +70,7 @@ def job(folder: Path, ontology: Path, tiny_model: Path) -> Path:
                 "teacher": "stage:adapt",
                 "student": layers,
                 "objective": {"mlm": {"lambda": 1}, "compact": {"layer_map": [1, 3]}, "output": {"lambda": 5}},
-                "training": training,
+                "training": {**training, "evaluate_every_steps": 2, "export_at_steps": [1]},
             },
             "control": {"kind": "pretrain", "student": {**layers, "model": "stage:adapt"}, "training": training},
             "finetune": {
@@ -140,6 +140,16 @@ def test_the_exported_student_loads_with_plain_transformers(finished: tuple[Path
     assert torch.isfinite(model(**tokens).logits).all()
 
 
+def test_a_student_is_exported_along_the_run_as_it_was_then(finished: tuple[Path, str]) -> None:
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    folders = [finished[0] / "distill" / name for name in ("model-step-1", "model")]
+    early, late = (AutoModelForMaskedLM.from_pretrained(folder) for folder in folders)
+    assert "1 of 3 steps" in (folders[0] / "README.md").read_text()
+    assert any(not torch.equal(a, b) for a, b in zip(early.parameters(), late.parameters(), strict=True))
+
+
 def test_mlflow_has_every_run_metric_and_model(finished: tuple[Path, str]) -> None:
     import mlflow
 
@@ -159,6 +169,9 @@ def test_mlflow_has_every_run_metric_and_model(finished: tuple[Path, str]) -> No
     distill = runs["distill"]
     series = client.get_metric_history(distill.info.run_id, "loss/compact.attention")
     assert [point.step for point in series] == [1, 2, 3]
+    points = client.get_metric_history(distill.info.run_id, "held_out/agreement")
+    assert [point.step for point in points] == [0, 2, 3]
+    assert all(0 <= point.value <= 1 for point in points)
     held_out = distill.data.metrics
     assert held_out["held_out/perplexity"] == pytest.approx(math.exp(held_out["held_out/loss/mlm"]))
     assert distill.data.params["training.zero_stage"] == "2"

@@ -32,6 +32,8 @@ def job(model: Path, corpus: Path, *, num_workers: int, micro_batch: int, zero_s
                     "mlm": {"lambda": 1},
                     "output": {"lambda": 5},
                     "compact": {"lambda": 3, "layer_map": [1, 3]},
+                    "align": {"projection": "own"},
+                    "embed": {"lambda": {"0": 1, "2": 0}, "projection": "shared"},
                 },
                 "training": {
                     "steps": STEPS,
@@ -81,7 +83,7 @@ def train(raw: dict[str, object], rank: int, store: Path) -> dict[str, object]:
         "norms": [report.values["gradient_norm"] for report in reports],
         "held_out": held_out["loss"],
         "state": stage.engine.optimiser_state_elements(),
-        "parameters": sum(tensor.numel() for tensor in stage.learner.student.parameters()),
+        "parameters": sum(tensor.numel() for tensor in stage.learner.parameters()),
         "weights": sum(float(tensor.double().square().sum()) for tensor in weights.values()),
     }
     stage.engine.close()
