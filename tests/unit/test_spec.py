@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from compactbio.launch.plan import describe
 from compactbio.spec.base import SpecError
@@ -132,3 +133,31 @@ def test_batch_arithmetic() -> None:
     spec = load(QUICKSTART, [f"{TRAINING}.global_batch=96", f"{TRAINING}.micro_batch=null"])
     plan = plan_batch(spec.training_stages()["distill"].training, spec.cluster)
     assert (plan.num_workers, plan.accumulation, plan.micro_batch) == (2, 2, 24)
+
+
+def test_a_scaled_job_is_its_base_with_what_stands_in(tmp_path: Path) -> None:
+    base = {"name": "large", "teacher": "some/teacher", "corpus": {"sources": [{"format": "lines", "files": "a"}]}}
+    training = {"steps": 1000, "global_batch": 8, "lr": 1e-3}
+    student = {"start": "checkpoint", "model": "teacher"}
+    base["stages"] = {"main": {"kind": "pretrain", "student": student, "training": training}}
+    (tmp_path / "large.yaml").write_text(yaml.safe_dump(base))
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        "base: large.yaml\nname: small\n"
+        "stages:\n  first: {kind: pretrain, student: {start: checkpoint, model: teacher}, "
+        "training: {steps: 1, global_batch: 2, lr: 1e-3}}\n"
+        "scale:\n  stages.main.training.steps: 10\n  seed: 7\n"
+    )
+    spec = load(path, ["seed=8"])
+    assert (spec.name, spec.teacher, spec.seed, list(spec.stages)) == ("small", "some/teacher", 8, ["first", "main"])
+    assert spec.training_stages()["main"].training.steps == 10
+    assert spec.scale == {"stages.main.training.steps": "10 instead of 1000", "seed": "7 instead of null"}
+    path.write_text(path.read_text().replace("steps: 10", "stpes: 10"))
+    with pytest.raises(SpecError, match=r"small.yaml:6: stages.main.training.stpes: unknown key; did you mean 'steps'"):
+        load(path)
+    (tmp_path / "third.yaml").write_text("base: small.yaml\nscale: {}\n")
+    with pytest.raises(SpecError, match=r"third.yaml:1: base: 'small.yaml' stands on a base itself"):
+        load(tmp_path / "third.yaml")
+    (tmp_path / "fourth.yaml").write_text("base: gone.yaml\nscale: {}\n")
+    with pytest.raises(SpecError, match=r"fourth.yaml:1: base: cannot read"):
+        load(tmp_path / "fourth.yaml")

@@ -21,6 +21,7 @@ def describe(spec: JobSpec) -> str:
     """The resolved plan, and what a run would lack on this machine. Raises SpecError for what can run nowhere."""
     checked = preflight.check(spec, planning=True)
     lines = [f"job {spec.name}, spec {spec.digest()}, seed {spec.seed}"]
+    lines += [f"scaled {path}: {change}" for path, change in spec.scale.items()]
     if spec.corpus is not None:
         sources = ", ".join(source.reference() for source in spec.corpus.sources)
         lines.append(f"corpus {sources}, {spec.corpus.segmentation}, rows of at most {spec.corpus.max_tokens} tokens")

@@ -181,6 +181,9 @@ class JobSpec(Section):
     stages: Annotated[dict[str, Stage], Field(min_length=1)]
     """What is done, in this order; later stages name the model of an earlier one as `stage:NAME`."""
 
+    scale: dict[str, str] = Field(default_factory=dict)
+    """In a file with a `base:`, dotted paths of the base and what stands there instead; in the job, both as text."""
+
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()
 

@@ -17,6 +17,8 @@ from compactbio.spec.base import Problem, Section, SpecError
 from compactbio.spec.check import corpus_problems, problems
 from compactbio.spec.job import CorpusJob, JobSpec
 
+BASE, SCALE = "base", "scale"
+
 SpecT = TypeVar("SpecT", bound=Section)
 
 _FLOAT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
@@ -67,6 +69,8 @@ def _load(
         raise SpecError([Problem("", f"cannot read the spec: {reason}")], source) from None
     try:
         raw, lines = _parse(text)
+        if BASE in raw:
+            raw, lines = _on_base(raw, lines, Path(path).parent)
         for override in overrides or []:
             _override(raw, override)
             changed = override.partition("=")[0]
@@ -115,6 +119,46 @@ def _record_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int]) ->
             _record_lines(value, path, lines)
 
 
+def _on_base(raw: dict[str, Any], lines: dict[str, int], folder: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """The values of a file that stands on another: that one's, with the entries of `scale` in their place.
+
+    Other sections replace those of the base, and stages come before its stages.
+    """
+    reference, scale = raw[BASE], raw.get(SCALE)
+    if not isinstance(reference, str) or not isinstance(scale, dict):
+        raise SpecError.at(BASE, "a file with a `base: FILE` says under `scale:` what stands in for what in it")
+    try:
+        base, _ = _parse((folder / reference).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise SpecError([Problem(BASE, f"cannot read '{folder / reference}'", _line(BASE, lines))]) from None
+    if BASE in base:
+        raise SpecError([Problem(BASE, f"'{reference}' stands on a base itself; only one is allowed", lines[BASE])])
+    own = {key: value for key, value in raw.items() if key not in (BASE, SCALE)}
+    merged = {**base, **own, "stages": {**own.get("stages", {}), **base.get("stages", {})}}
+    told = {}
+    for path, value in scale.items():
+        before = _put(merged, str(path), value)
+        told[str(path)] = f"{json.dumps(value)} instead of {json.dumps(before)}"
+    merged[SCALE] = told
+    moved = {path.removeprefix(f"{SCALE}."): line for path, line in lines.items() if path.startswith(f"{SCALE}.")}
+    return merged, {**lines, **moved}
+
+
+def _put(raw: dict[str, Any], path: str, value: Any) -> Any:
+    """Sets one dotted path. Returns what stood there."""
+    *sections, key = path.split(".")
+    here = raw
+    for section in sections:
+        if here.get(section) is None:
+            here[section] = {}
+        here = here[section]
+        if not isinstance(here, dict):
+            raise SpecError.at(path, f"'{section}' is a value, not a section")
+    before = here.get(key)
+    here[key] = value
+    return before
+
+
 def _override(raw: dict[str, Any], override: str) -> None:
     """Sets one dotted path; the value is read as YAML."""
     path, equals, text = override.partition("=")
@@ -124,15 +168,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise SpecError.at(path, f"the value '{text}' is not YAML") from None
-    *sections, key = path.split(".")
-    here = raw
-    for section in sections:
-        if here.get(section) is None:
-            here[section] = {}
-        here = here[section]
-        if not isinstance(here, dict):
-            raise SpecError.at(path, f"'{section}' is a value, not a section")
-    here[key] = value
+    _put(raw, path, value)
 
 
 def _problem(kind: type[Section], raw: Any, details: ErrorDetails, lines: dict[str, int]) -> Problem:
