@@ -84,12 +84,14 @@ def test_blocks(tmp_path: Path) -> None:
 def test_json_lines(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     rows = [{"body": "one\ntwo"}, {"body": None}, {"text": "x"}, {"body": 3}]
-    path.write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n")
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n{broken\n" + '{"body": "a \\ud800 b"}\n' + "[" * 100_000)
     found = read(spec.JsonLinesSource(format="jsonl", files=str(path), field="body"))
     assert texts(found) == ["one\ntwo", ""]
     assert [reason.split(":")[1].strip() for reason in reasons(found)] == [
         "no object with the key 'body'",
         "'body' is no text",
+        "not JSON",
+        "not Unicode",
         "not JSON",
     ]
 
@@ -123,6 +125,15 @@ def test_a_citation_is_its_title_and_abstract(tmp_path: Path) -> None:
     [plain] = pubmed(tmp_path / "a.xml", text, section_labels=False)
     assert isinstance(plain, Document)
     assert "AIM" not in plain.text
+
+
+def test_citations_may_stand_in_a_set_of_their_own(tmp_path: Path) -> None:
+    wrapped = article(7, "The heart.", "Beats.")
+    citation = wrapped[wrapped.index("<MedlineCitation") : wrapped.index("<PubmedData>")]
+    path = tmp_path / "medline.xml"
+    path.write_text(f"<MedlineCitationSet>\n{citation}{deletion([5])}</MedlineCitationSet>\n")
+    found = read(spec.PubmedSource(format="pubmed", files=str(path)))
+    assert found == [Document("pmid:7", "The heart.\nBeats.", 1), Deletion("pmid:5", 1)]
 
 
 def test_a_title_alone_is_no_text_unless_wanted(tmp_path: Path) -> None:
@@ -216,6 +227,44 @@ def test_an_article_is_its_running_text(tmp_path: Path) -> None:
     for files in ("*.nxml", "all.tar.gz"):
         found = read(spec.JatsSource(format="jats", files=str(tmp_path / files)))
         assert found == [expected, Bad("b.nxml", "no <article> in it")]
+
+
+def test_an_article_may_have_a_namespace_and_no_number(tmp_path: Path) -> None:
+    text = JATS.replace("<article>", '<article xmlns="https://jats.nlm.nih.gov/ns/archiving/1.3/">')
+    (tmp_path / "a.xml").write_text(text.replace('<article-id pub-id-type="pmc">12</article-id>', ""))
+    expected = "The heart\nWhy.\nWe did this.\nAnd that."
+    found = read(spec.JatsSource(format="jats", files=str(tmp_path / "a.xml")))
+    assert found == [Document(expected, expected)]
+
+
+def test_a_file_without_a_citation_is_a_bad_record(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text("<html>Not found</html>")
+    found = read(spec.PubmedSource(format="pubmed", files=str(tmp_path / "a.xml")))
+    assert found == [Bad("file", "no citation in it")]
+
+
+def test_a_damaged_archive_and_a_damaged_table_are_bad_records(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"no archive" * 100)
+    [archive] = read(spec.JatsSource(format="jats", files=str(tmp_path / "a.tar")))
+    table = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [f"text {number}" for number in range(5000)]}), table, compression="none")
+    whole = bytearray(table.read_bytes())
+    whole[4:400] = b"\xff" * 396
+    table.write_bytes(whole)
+    found = read(spec.ParquetSource(format="parquet", files=str(table)))
+    assert isinstance(archive, Bad) and isinstance(found[-1], Bad)
+    assert "damaged" in archive.reason and "damaged" in found[-1].reason
+
+
+def test_a_line_without_an_end_is_not_read_by_the_ranges_behind_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"x" * 30_000_000)
+    corpus = spec.Corpus(sources=(spec.LinesSource(format="lines", files=str(path)),), max_document_chars=1000)
+    tracemalloc.start()
+    assert list(records(corpus, Part(0, str(path), 8_000_000, 16_000_000))) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:

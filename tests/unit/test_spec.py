@@ -72,6 +72,7 @@ def test_the_seven_recipes_plan_to_the_sizes_of_their_paper(recipe: str, million
         ("stages.distill.teacher=stage:nothing", "stages.distill.teacher", "stage:adapt"),
         ("stages.finetune.reference=nobody", "stages.finetune.reference", "teacher, student, control"),
         ("corpus=null", "corpus", "text"),
+        ("corpus.min_tokens=900", "corpus.min_tokens", "more than max_tokens 96"),
         ("seed=-1", "seed", "greater than or equal to 0"),
         ("stages.distill.kind=distil", "stages.distill", "pretrain"),
     ],

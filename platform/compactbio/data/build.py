@@ -63,20 +63,21 @@ def build_store(
     files = read_source_files(corpus, online=online)
     key = _fingerprint(corpus, files, tokenizer)
     path = folder / f"{Path(files[0].path).name.split('.')[0]}-{key}"
-    if path.is_dir():
+    unfinished = folder / f".building-{key}"
+    if path.is_dir() and not unfinished.exists():
         return path
-    with _building(folder / f".building-{key}") as building:
-        tokenizer.save_pretrained(building / STORE_TOKENIZER)
-        task = BuildTask(corpus, building)
-        build = _Build(task, pieces(corpus, online=online), spread)
-        build.read(report)
-        dropped = build.choose()
-        build.write()
-        with whole_folder(path) as making:
-            manifest = _manifest(build, files, key, tokenizer, dropped)
-            build.assemble(making, files)
-            (making / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
-    shutil.rmtree(building, ignore_errors=True)
+    with _building(unfinished) as building:
+        if not path.is_dir():  # another process may have finished it just now
+            tokenizer.save_pretrained(building / STORE_TOKENIZER)
+            build = _Build(BuildTask(corpus, building), pieces(corpus, online=online), spread)
+            build.read(report)
+            dropped = build.choose()
+            build.write()
+            with whole_folder(path) as making:
+                manifest = _manifest(build, files, key, tokenizer, dropped)
+                build.assemble(making, files)
+                (making / MANIFEST).write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+        shutil.rmtree(building, ignore_errors=True)
     return path
 
 
@@ -99,7 +100,7 @@ def _building(folder: Path) -> Iterator[Path]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise SpecError.at("corpus", f"another process is building this token store in {folder}") from None
         yield folder
 
@@ -118,12 +119,12 @@ class _Build:
         done = len(self.pieces) - len(todo)
         num_bad = self.count("bad")
         report(done, len(self.pieces))
+        self._check_bad(num_bad)
         for counts in self.spread(partial(build_piece, self.task), todo):
             done += 1
             report(done, len(self.pieces))
             num_bad += counts["bad"]
-            if num_bad > self.task.corpus.max_bad_records:
-                raise too_many_bad(self.task.corpus, self._last_bad())
+            self._check_bad(num_bad)
 
     def choose(self) -> Counter[str]:
         """Finds the documents that stay. Returns how many do not, by reason."""
@@ -174,6 +175,10 @@ class _Build:
 
     def _summary(self, piece: Piece) -> Path:
         return self.task.piece_folder(piece.number) / SUMMARY
+
+    def _check_bad(self, num_bad: int) -> None:
+        if num_bad > self.task.corpus.max_bad_records:
+            raise too_many_bad(self.task.corpus, self._last_bad())
 
     def _last_bad(self) -> str:
         for piece in reversed(self.pieces):

@@ -23,6 +23,10 @@ def records(corpus: spec.Corpus, part: Part) -> Iterator[Record]:
     except DAMAGE as error:
         reason = str(error) or type(error).__name__
         yield Bad("file", f"damaged, and what follows is lost: {reason}")
+    except OSError as error:
+        if error.errno is not None:  # of the system, not of what is in the file
+            raise
+        yield Bad("file", f"damaged, and what follows is lost: {error}")
 
 
 def _read(source: spec.Source, part: Part, max_chars: int) -> Iterator[Record]:

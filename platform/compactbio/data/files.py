@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import lzma
+import os
+import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from compactbio.spec.base import SpecError
 from compactbio.spec.corpus import Corpus, FileSource, HuggingFaceSource, ParquetSource, Source
 from compactbio.spec.references import PACKAGE_PREFIX, locate_file
 
-DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarError, pa.ArrowException)
 """What reading a file that is cut off or garbled raises."""
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
@@ -58,13 +61,18 @@ def open_bytes(path: str | Path) -> BinaryIO:
 def source_files(source: FileSource, field: str) -> list[Path]:
     """The files of a source, by name. Raises SpecError under `field` where there is none."""
     if source.files.startswith(PACKAGE_PREFIX) or not any(mark in source.files for mark in "*?["):
-        return [locate_file(source.files, field)]
-    pattern = Path(source.files).expanduser().absolute()
-    found = sorted(
-        path for path in Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))) if path.is_file()
-    )
+        found = [locate_file(source.files, field)]
+    else:
+        pattern = Path(source.files).expanduser().absolute()
+        try:
+            matches = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+            found = sorted(path for path in matches if path.is_file())
+        except ValueError as error:
+            raise SpecError.at(field, f"'{source.files}' is no pattern of files: {error}") from None
     if not found:
         raise SpecError.at(field, f"no file matches '{source.files}' (looked in {Path.cwd()})")
+    if closed := [path for path in found if not os.access(path, os.R_OK)]:
+        raise SpecError.at(field, f"{closed[0]} cannot be read: no permission")
     return found
 
 
@@ -82,13 +90,13 @@ def pieces(corpus: Corpus, *, online: bool) -> list[Piece]:
 
 def _parts(number: int, source: Source, online: bool) -> Iterator[Part]:
     if isinstance(source, HuggingFaceSource):
-        from compactbio.data.tables import load_rows
+        from compactbio.data.tables import data_set_place, load_rows
 
         rows = load_rows(source, online=online)
         row_bytes = rows.data.nbytes // max(1, len(rows))
         for start in range(0, len(rows), _ROWS_A_PART):
             stop = min(start + _ROWS_A_PART, len(rows))
-            yield Part(number, source.dataset, start, stop, (stop - start) * row_bytes)
+            yield Part(number, data_set_place(source), start, stop, (stop - start) * row_bytes)
         return
     for path in source_files(source, f"corpus.sources.{number}.files"):
         size = path.stat().st_size

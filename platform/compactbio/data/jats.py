@@ -52,36 +52,38 @@ def _articles(file: BinaryIO, name: str, max_chars: int) -> Iterator[Record]:
     number = 0
     for number, article in read_elements(file, ("article",), max_chars * _MARKUP):
         place = name if number == 1 else f"{name}, article {number}"
-        yield Bad(place, article) if isinstance(article, str) else _document(article, name, place, max_chars)
+        yield Bad(place, article) if isinstance(article, str) else _document(article, place, max_chars)
     if number == 0:
         yield Bad(name, "no <article> in it")
 
 
-def _document(article: etree._Element, name: str, place: str, max_chars: int) -> Record:
+def _document(article: etree._Element, place: str, max_chars: int) -> Record:
     text = "\n".join(filter(None, map(one_line, _paragraphs(article))))
     if len(text) > max_chars:
         return Bad(place, too_long(len(text), max_chars))
-    return Document(_identity(article, name), text)
+    return Document(_identity(article) or text, text)
 
 
-def _identity(article: etree._Element, name: str) -> str:
-    ids = {
-        found.get("pub-id-type"): text_of(found).strip() for found in article.iterfind("front/article-meta/article-id")
-    }
+def _identity(article: etree._Element) -> str | None:
+    """The article's number in PMC or PubMed, if it says one."""
+    found = article.iterfind("{*}front/{*}article-meta/{*}article-id")
+    ids = {element.get("pub-id-type"): text_of(element).strip() for element in found}
     pmc = ids.get("pmcid") or ids.get("pmc")
-    return f"pmc:{pmc.removeprefix('PMC')}" if pmc else f"pmid:{ids['pmid']}" if "pmid" in ids else name
+    if pmc:
+        return f"pmc:{pmc.removeprefix('PMC')}"
+    return f"pmid:{ids['pmid']}" if "pmid" in ids else None
 
 
 def _paragraphs(article: etree._Element) -> Iterator[str]:
     """Title, abstract and body; what is not running text is left out."""
-    meta = article.find("front/article-meta")
+    meta = article.find("{*}front/{*}article-meta")
     if meta is not None:
-        for title in meta.iterfind("title-group/article-title"):
+        for title in meta.iterfind("{*}title-group/{*}article-title"):
             yield text_of(title, _SKIPPED)
-        for abstract in meta.iterfind("abstract"):
+        for abstract in meta.iterfind("{*}abstract"):
             if abstract.get("abstract-type") is None:  # otherwise a teaser, or a graphical one
                 yield from _below(abstract)
-    body = article.find("body")
+    body = article.find("{*}body")
     if body is not None:
         yield from _below(body)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
 
+from compactbio.data.files import open_bytes
 from compactbio.data.records import Document, Record
 from compactbio.spec.base import SpecError
 
@@ -76,7 +78,7 @@ def ancestors(concepts: dict[str, Concept], concept_id: str) -> set[str]:
 def _lines(path: Path) -> Iterator[str]:
     """The lines of a text file, stripped. Raises SpecError where it is not UTF-8."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with TextIOWrapper(open_bytes(path), encoding="utf-8") as file:
             for line in file:
                 yield line.strip()
     except UnicodeDecodeError as error:

@@ -19,6 +19,7 @@ _MARKUP = 8  # bytes of a record's XML for each of its characters, at most
 
 def read_pubmed(part: Part, max_chars: int, source: PubmedSource) -> Iterator[Record]:
     """The citations and deletions of a file, in its order."""
+    number = 0
     with open_bytes(part.path) as file:
         for number, element in read_elements(file, _RECORDS, max_chars * _MARKUP):
             place = f"record {number}"
@@ -28,6 +29,8 @@ def read_pubmed(part: Part, max_chars: int, source: PubmedSource) -> Iterator[Re
                 yield from (Deletion(*_pmid(deleted)) for deleted in element.iter("PMID"))
             else:
                 yield _citation(element, place, max_chars, source)
+    if number == 0:
+        yield Bad("file", "no citation in it")
 
 
 def _citation(element: etree._Element, place: str, max_chars: int, source: PubmedSource) -> Record:

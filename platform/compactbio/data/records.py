@@ -49,6 +49,10 @@ def plain_document(text: str, place: str, max_chars: int) -> Document | Bad:
     """Text that is its own identity. One that is longer than `max_chars` is a bad record."""
     if len(text) > max_chars:
         return Bad(place, too_long(len(text), max_chars))
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return Bad(place, f"not Unicode: {error.reason} at character {error.start}")
     joined = "\n".join(filter(None, map(one_line, text.splitlines())))
     return Document(identity=joined, text=joined)
 

@@ -32,7 +32,8 @@ def read_parquet(part: Part, max_chars: int, field: str) -> Iterator[Record]:
 
 def read_data_set(part: Part, max_chars: int, source: HuggingFaceSource) -> Iterator[Record]:
     """The column `field` of the part's rows."""
-    rows = load_rows(source, online=False).with_format("arrow")
+    here = source.model_copy(update={"dataset": part.path})
+    rows = load_rows(here, online=False).with_format("arrow")  # a hub name was downloaded when the work was cut
     stop = part.stop or 0
     for start in range(part.start, stop, _ROWS_A_BATCH):
         table = rows[start : min(start + _ROWS_A_BATCH, stop)]
@@ -40,9 +41,16 @@ def read_data_set(part: Part, max_chars: int, source: HuggingFaceSource) -> Iter
             yield _document(f"row {start + offset}", value, max_chars)
 
 
+def data_set_place(source: HuggingFaceSource) -> str:
+    """The folder of a data set on disk, whole, for workers in other folders; otherwise its hub name."""
+    path = Path(source.dataset).expanduser()
+    return str(path.resolve()) if path.is_dir() else source.dataset
+
+
 def load_rows(source: HuggingFaceSource, *, online: bool) -> Any:
     """The split, memory-mapped. Raises SpecError where there is none."""
     import datasets
+    import datasets.exceptions
 
     field = "corpus.sources"
     try:
@@ -54,7 +62,7 @@ def load_rows(source: HuggingFaceSource, *, online: bool) -> Any:
             found = datasets.load_dataset(
                 source.dataset, source.configuration, split=source.split, download_config=mode
             )
-    except (OSError, ValueError, KeyError, ConnectionError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         advice = "" if online else "; to download it set online: true"
         raise SpecError.at(field, f"no data set '{source.dataset}' ({source.split}): {reason}{advice}") from None

@@ -55,8 +55,12 @@ def _raw_lines(part: Part, max_bytes: int) -> Iterator[bytes | int]:
     with open_bytes(part.path) as file:
         at = part.start
         if at:  # the line that reaches into the part belongs to the one before
-            file.seek(at - 1)
-            at += len(file.readline()) - 1
+            at -= 1
+            file.seek(at)
+            while at < (part.stop or at + 1) and (rest := file.readline(max_bytes)):
+                at += len(rest)
+                if rest.endswith(b"\n"):
+                    break
         while part.stop is None or at < part.stop:
             line = file.readline(max_bytes)
             if not line:
@@ -91,7 +95,7 @@ def _block(block: Iterator[Line], max_chars: int) -> Record:
 def _json_document(line: str, place: str, max_chars: int, field: str) -> Record:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Bad(place, f"not JSON: {error}")
     if not isinstance(value, dict) or field not in value:
         return Bad(place, f"no object with the key '{field}'")

@@ -65,9 +65,11 @@ def main() -> None:
 @_overrides
 def run(spec: Path, overrides: tuple[str, ...]) -> None:
     """Run the job that SPEC describes."""
+    job = load(spec, list(overrides))
+    environment.allow_downloads(job.online)
     from compactbio.launch.run import run_job
 
-    result = run_job(load(spec, list(overrides)), Console(stderr=True))
+    result = run_job(job, Console(stderr=True))
     if result.table:
         click.echo(f"\n{result.table}\n")
     click.echo(f"report    {result.folder / 'report' / 'index.html'}")
@@ -81,9 +83,11 @@ def run(spec: Path, overrides: tuple[str, ...]) -> None:
 @_overrides
 def plan(spec: Path, overrides: tuple[str, ...]) -> None:
     """Resolve SPEC and print what it comes to, without training."""
+    job = load(spec, list(overrides))
+    environment.allow_downloads(job.online)
     from compactbio.launch.plan import describe
 
-    click.echo(describe(load(spec, list(overrides))))
+    click.echo(describe(job))
 
 
 @main.command()

@@ -8,6 +8,7 @@ from typing import get_args
 import click
 from rich.console import Console
 
+from compactbio.launch import environment
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import STORE_TOKENIZER
 from compactbio.spec.load import load_corpus_job
@@ -29,9 +30,11 @@ def data() -> None:
 @_overrides
 def build(spec: Path, overrides: tuple[str, ...]) -> None:
     """Build the token store that SPEC describes, or go on with a build that was stopped."""
+    job = load_corpus_job(spec, list(overrides))
+    environment.allow_downloads(job.online)
     from compactbio.launch.corpora import build_corpus
 
-    store = build_corpus(load_corpus_job(spec, list(overrides)), Console(stderr=True))
+    store = build_corpus(job, Console(stderr=True))
     click.echo(describe_store(store))
 
 
@@ -69,10 +72,11 @@ def show(store: Path, row: int, split: str) -> None:
 @click.option("--lowercase", is_flag=True, help="Let upper and lower case be the same.")
 def vocab(spec: Path, overrides: tuple[str, ...], algorithm: str, size: int, lowercase: bool) -> None:
     """Learn a vocabulary from the corpus of SPEC, into the new folder that it names as its tokenizer."""
+    job = load_corpus_job(spec, list(overrides))
+    environment.allow_downloads(job.online)
     from compactbio.data.vocabulary import Algorithm, learn_vocabulary
 
     [kind] = [known for known in get_args(Algorithm) if known == algorithm]
-    job = load_corpus_job(spec, list(overrides))
     assert job.corpus.tokenizer is not None
     folder = Path(job.corpus.tokenizer).expanduser()
     learnt = learn_vocabulary(job.corpus, folder, algorithm=kind, size=size, lowercase=lowercase, online=job.online)

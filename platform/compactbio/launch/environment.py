@@ -19,18 +19,22 @@ _DEFAULTS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "MLFLOW_LOGGING_LEVEL": "ERROR",  # it warns of each model that it is not from a hub
 }
-_OFFLINE = {"HF_HUB_OFFLINE": "1"}
 _CPU = {"DS_ACCELERATOR": "cpu"}
 
 
 def prepare_driver() -> None:
     """Sets what is not set yet; to be called before ray, mlflow and transformers are imported."""
-    for name, value in (_DEFAULTS | _OFFLINE | _CPU).items():
+    for name, value in (_DEFAULTS | _CPU).items():
         os.environ.setdefault(name, value)
+
+
+def allow_downloads(online: bool) -> None:
+    """Lets the hub be asked, or not; to be called as early as `prepare_driver`, once the spec is known."""
+    os.environ["HF_HUB_OFFLINE"] = "0" if online else "1"
 
 
 def for_workers(*, use_gpu: bool, online: bool) -> dict[str, str]:
     """The environment of Ray's workers. The driver itself computes nothing, and stays on the CPU."""
-    names = _DEFAULTS | ({} if online else _OFFLINE)
-    settings = {name: os.environ.get(name, value) for name, value in names.items()}
+    settings = {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()}
+    settings["HF_HUB_OFFLINE"] = "0" if online else "1"
     return settings | {"DS_ACCELERATOR": "cuda" if use_gpu else "cpu"}

@@ -32,7 +32,7 @@ def ray_session(cluster: Cluster, env_vars: dict[str, str]) -> Iterator[None]:
             logging_level=logging.ERROR,
             runtime_env=_quoted_interpreter() | ({"env_vars": env_vars} if cluster.address else {}),
         )
-    except (ConnectionError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError) as error:
         raise SpecError.at("cluster.address", f"cannot join Ray at '{cluster.address}': {error}") from None
     try:
         resources = ray.cluster_resources()

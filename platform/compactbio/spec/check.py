@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from compactbio.spec.base import Problem
+from compactbio.spec.corpus import Corpus
 from compactbio.spec.job import STAGE_PREFIX, CorpusJob, Distill, Finetune, JobSpec, Pretrain
 from compactbio.spec.students import FromShape, FromTeacherLayers
 
@@ -23,6 +24,7 @@ def problems(spec: JobSpec) -> list[Problem]:
             found += _training(spec, stage, place)
     if spec.training_stages() and spec.corpus is None and spec.store is None:
         found.append(Problem("corpus", "missing: training stages need text; say where it is under corpus.sources"))
+    found += _cut(spec.corpus) if spec.corpus is not None else []
     if spec.corpus is not None and spec.store is not None:
         found.append(Problem("store", "stands beside `corpus`; name one of them"))
     if spec.corpus is not None and spec.corpus.tokenizer is None and spec.teacher is None:
@@ -34,9 +36,15 @@ def problems(spec: JobSpec) -> list[Problem]:
 
 def corpus_problems(spec: CorpusJob) -> list[Problem]:
     """The same for a job that only builds a token store."""
+    found = list(_cut(spec.corpus))
     if spec.corpus.tokenizer is None:
-        return [Problem("corpus.tokenizer", "missing: name the tokenizer of the models that will read the store")]
-    return []
+        found.append(Problem("corpus.tokenizer", "missing: name the tokenizer of the models that will read the store"))
+    return found
+
+
+def _cut(corpus: Corpus) -> Iterator[Problem]:
+    if corpus.min_tokens > corpus.max_tokens:
+        yield Problem("corpus.min_tokens", f"{corpus.min_tokens} is more than max_tokens {corpus.max_tokens}")
 
 
 def _references(spec: JobSpec) -> Iterator[Problem]:

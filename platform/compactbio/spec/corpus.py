@@ -10,7 +10,7 @@ from compactbio.spec.base import Section
 
 
 class _Files(Section):
-    """Files of one format. They may be compressed: .gz, .xz or .bz2."""
+    """Files of one format. They may be compressed: .gz or .xz."""
 
     files: str
     """A path, a pattern (`pubmed/*.xml.gz`; its files are read in the order of their names), or

@@ -30,13 +30,19 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key_node, _ in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise SpecError([Problem("", "a key is text; is this an unfilled template?", line)])
             if key_node.value in seen:
-                line = key_node.start_mark.line + 1
                 raise SpecError([Problem(str(key_node.value), "stands twice in the same section", line)])
             seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {  # a date is text
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 
 
@@ -134,7 +140,10 @@ def _on_base(raw: dict[str, Any], lines: dict[str, int], folder: Path) -> tuple[
     if BASE in base:
         raise SpecError([Problem(BASE, f"'{reference}' stands on a base itself; only one is allowed", lines[BASE])])
     own = {key: value for key, value in raw.items() if key not in (BASE, SCALE)}
-    merged = {**base, **own, "stages": {**own.get("stages", {}), **base.get("stages", {})}}
+    stages = [some.get("stages") or {} for some in (own, base)]
+    if not all(isinstance(some, dict) for some in stages):
+        raise SpecError([Problem("stages", "a mapping of names to stages", _line("stages", lines))])
+    merged = {**base, **own, "stages": {**stages[0], **stages[1]}}
     told = {}
     for path, value in scale.items():
         before = _put(merged, str(path), value)
