@@ -84,7 +84,7 @@ def run(spec: Path, overrides: tuple[str, ...]) -> None:
 def plan(spec: Path, overrides: tuple[str, ...]) -> None:
     """Resolve SPEC and print what it comes to, without training."""
     job = load(spec, list(overrides))
-    environment.allow_downloads(job.online)
+    environment.allow_downloads(False)
     from compactbio.launch.plan import describe
 
     click.echo(describe(job))

@@ -36,8 +36,11 @@ class Preflight:
 def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
     """Looks at files, models, fit and cores. Raises SpecError.
 
-    For a plan, what is not on this machine is no error: it is listed, and published models are known by name.
+    For a plan, what is not on this machine is no error: it is listed, published models are known by name, and nothing
+    is downloaded.
     """
+    if planning:
+        spec = spec.model_copy(update={"online": False})
     missing: list[Problem] = []
 
     @contextmanager
