@@ -138,6 +138,8 @@ class _Writer:
     def _batch(self) -> pa.RecordBatch:
         segments = [segments_of(document.text, self._corpus) for _, document in self._documents]
         encoded = self._encoder.encode([segment for some in segments for segment in some])
+        if self._corpus.segmentation == "truncate":  # the rest is never read; one more than a row says that it was cut
+            encoded = [tokens[: self._corpus.max_tokens + 1] for tokens in encoded]
         numbers = np.array([number for number, _ in self._documents], dtype=np.uint32)
         held_out = [counter.is_held_out(document.identity, self._corpus.held_out) for _, document in self._documents]
         tokens = pa.ListArray.from_arrays(_offsets([len(some) for some in segments]), token_lists(encoded))

@@ -16,6 +16,7 @@ from compactbio import __version__
 from compactbio.launch import environment
 from compactbio.launch.data_commands import data, vocab
 from compactbio.launch.failures import JobFailedError
+from compactbio.launch.options import overrides_option, spec_argument
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.load import load
@@ -42,8 +43,6 @@ class _Commands(click.Group):
             sys.exit(INTERRUPTED)
 
 
-_spec = click.argument("spec", type=click.Path(path_type=Path))
-_overrides = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the spec.")
 _storage = click.option(
     "--storage",
     type=click.Path(path_type=Path),
@@ -61,8 +60,8 @@ def main() -> None:
 
 
 @main.command()
-@_spec
-@_overrides
+@spec_argument
+@overrides_option
 def run(spec: Path, overrides: tuple[str, ...]) -> None:
     """Run the job that SPEC describes."""
     job = load(spec, list(overrides))
@@ -79,8 +78,8 @@ def run(spec: Path, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
-@_spec
-@_overrides
+@spec_argument
+@overrides_option
 def plan(spec: Path, overrides: tuple[str, ...]) -> None:
     """Resolve SPEC and print what it comes to, without training."""
     job = load(spec, list(overrides))

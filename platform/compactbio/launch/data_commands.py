@@ -9,15 +9,14 @@ import click
 from rich.console import Console
 
 from compactbio.launch import environment
+from compactbio.launch.options import overrides_option, spec_argument
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import STORE_TOKENIZER
 from compactbio.spec.load import load_corpus_job
 
 _BAR = 40
 
-_spec = click.argument("spec", type=click.Path(path_type=Path))
 _store = click.argument("store", type=click.Path(path_type=Path))
-_overrides = click.option("--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the spec.")
 
 
 @click.group()
@@ -26,8 +25,8 @@ def data() -> None:
 
 
 @data.command()
-@_spec
-@_overrides
+@spec_argument
+@overrides_option
 def build(spec: Path, overrides: tuple[str, ...]) -> None:
     """Build the token store that SPEC describes, or go on with a build that was stopped."""
     job = load_corpus_job(spec, list(overrides))
@@ -65,8 +64,8 @@ def show(store: Path, row: int, split: str) -> None:
 
 
 @click.command()
-@_spec
-@_overrides
+@spec_argument
+@overrides_option
 @click.option("--algorithm", type=click.Choice(["bpe", "wordpiece"]), default="bpe", show_default=True)
 @click.option("--size", type=click.IntRange(300, 250_000), default=50_000, show_default=True, help="Entries.")
 @click.option("--lowercase", is_flag=True, help="Let upper and lower case be the same.")

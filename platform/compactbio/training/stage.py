@@ -55,6 +55,7 @@ def build_stage(request: StageRequest, *, rank: int, device: torch.device) -> Tr
     student = _student(request, teacher, load, len(tokenizer))
     if section.training.trainable == "head":
         student.base_model.requires_grad_(False)
+    torch.manual_seed(spec.seed)  # its projections start alike on every worker, whatever was drawn before
     objective = Objective(section.objective, student.config, teacher.config if teacher is not None else None)
     targets: Targets = no_teacher
     if isinstance(section, Distill):
