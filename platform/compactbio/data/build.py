@@ -26,7 +26,7 @@ from compactbio.data.piece import BAD, INDEX, SUMMARY, BuildTask, build_piece, t
 from compactbio.data.shard import ShardCounts, ShardRequest, build_shard, read_counts, shard_folder
 from compactbio.data.store import BAD_RECORDS, FORMAT_VERSION, MANIFEST, SOURCES, SPLITS, Manifest, shard_file
 from compactbio.data.tokens import digest, encoding_digest, fingerprint
-from compactbio.data.whole import whole_folder
+from compactbio.data.whole import save_array, whole_folder
 from compactbio.data.winners import TEXT, first_of_each_text, gather, newest, ranges
 from compactbio.spec.base import SpecError
 from compactbio.spec.corpus import Corpus
@@ -196,14 +196,14 @@ def _choose_newest(task: BuildTask, num_pieces: int, part: tuple[int, tuple[int,
     texts = np.empty(len(kept), TEXT)
     for name in TEXT.names or ():
         texts[name] = kept[name]
-    np.save(task.folder / "newest" / f"{number:05}.npy", texts[np.argsort(texts["text_high"], kind="stable")])
+    save_array(task.folder / "newest" / f"{number:05}.npy", texts[np.argsort(texts["text_high"], kind="stable")])
     return dropped
 
 
 def _choose_first(task: BuildTask, num_pieces: int, part: tuple[int, tuple[int, int]]) -> Counter[str]:
     number, bounds = part
     kept, duplicates = first_of_each_text(gather(sorted((task.folder / "newest").glob("*.npy")), "text_high", bounds))
-    np.save(task.folder / "kept" / f"{number:05}.npy", kept)
+    save_array(task.folder / "kept" / f"{number:05}.npy", kept)
     return Counter(duplicate=duplicates)
 
 

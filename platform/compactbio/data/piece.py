@@ -18,7 +18,7 @@ from compactbio.data.files import Part, Piece
 from compactbio.data.records import Bad, Deletion, Document, Record
 from compactbio.data.segments import segments_of
 from compactbio.data.tokens import Encoder, Tokens, load_encoder
-from compactbio.data.whole import whole_folder
+from compactbio.data.whole import save_array, whole_folder
 from compactbio.data.winners import DELETION, DOCUMENT, EMPTY, EVENT
 from compactbio.spec.base import SpecError
 from compactbio.spec.corpus import Corpus
@@ -112,7 +112,7 @@ class _Writer:
         self._file.close()
         self._sink.close()
         index = np.concatenate([np.empty(0, EVENT), *self._index])
-        np.save(self._folder / INDEX, index[np.argsort(index["id_high"], kind="stable")])
+        save_array(self._folder / INDEX, index[np.argsort(index["id_high"], kind="stable")])
 
     def _bad(self, bad: Bad, part: Part) -> None:
         self.counts["bad"] += 1

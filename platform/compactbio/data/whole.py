@@ -7,7 +7,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 @contextmanager
@@ -31,6 +36,13 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(making, ignore_errors=True)
+
+
+def save_array(path: Path, array: NDArray[Any]) -> None:
+    """As numpy.save, whose own error for a full disk has neither the number of the error nor the file's name."""
+    buffer = BytesIO()
+    np.save(buffer, array)
+    path.write_bytes(buffer.getbuffer())
 
 
 def sync(path: Path) -> None:
