@@ -19,7 +19,7 @@ from transformers import (
 from compactbio.data.batches import Batch
 from compactbio.models.attention import make_observable
 from compactbio.models.forward import Needs, forward
-from compactbio.models.load import load_masked_lm
+from compactbio.models.load import load_masked_lm, load_shape
 from compactbio.models.student import build_student, check_fit, random_student, student_config
 from compactbio.objectives.objective import Objective
 from compactbio.spec.base import SpecError
@@ -42,6 +42,22 @@ def batch() -> Batch:
     real = torch.arange(9)[None, :] < torch.tensor([[9], [4], [6]])
     scored = real & (torch.rand(3, 9) < 0.5)
     return Batch(torch.randint(5, 99, (3, 9)), real, scored, torch.randint(5, 99, (int(scored.sum()),)))
+
+
+def test_a_student_in_the_shape_of_a_published_model_needs_no_download() -> None:
+    stage = Pretrain.model_validate(
+        {
+            "kind": "pretrain",
+            "student": {"start": "random", "model": "google/mobilebert-uncased", "num_hidden_layers": 2},
+            "training": {"steps": 1, "global_batch": 2, "lr": 1e-4},
+        }
+    )
+    assert stage.student.model is not None
+    shape = load_shape(stage.student.model, "student.model", online=False)
+    student = random_student(student_config(stage, shape, "stages.a", 99), seed=1)
+    assert (student.config.num_hidden_layers, student.config.intra_bottleneck_size) == (2, 128)
+    with pytest.raises(SpecError, match="set online: true"):
+        load_shape("some/unknown-model", "student.model", online=False)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)

@@ -18,6 +18,7 @@ from compactbio.data.files import Part, pieces
 from compactbio.data.records import Bad, Deletion, Document, Record
 from compactbio.spec import corpus as spec
 from compactbio.spec.base import SpecError
+from compactbio.spec.references import DATA_ROOT
 
 DATA = os.environ.get("COMPACTBIO_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="COMPACTBIO_DATA does not name the folder of real data")
@@ -270,6 +271,25 @@ def test_a_line_without_an_end_is_not_read_by_the_ranges_behind_it(tmp_path: Pat
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"corpus.sources.0.files: no file matches '.*\*.gz'"):
         read(spec.PubmedSource(format="pubmed", files=str(tmp_path / "*.gz")))
+
+
+def test_relative_files_are_looked_for_in_the_data_root_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, root = tmp_path / "here", tmp_path / "root"
+    for folder in (here, root):
+        (folder / "text").mkdir(parents=True)
+    (root / "text" / "a.txt").write_text("from the root\n")
+    monkeypatch.chdir(here)
+    monkeypatch.delenv(DATA_ROOT, raising=False)
+    for files in ("text/a.txt", "text/*.txt"):
+        with pytest.raises(SpecError, match="--data DIR names another place"):
+            read(spec.LinesSource(format="lines", files=files))
+    monkeypatch.setenv(DATA_ROOT, str(root))
+    for files in ("text/a.txt", "text/*.txt"):
+        [found] = read(spec.LinesSource(format="lines", files=files))
+        assert isinstance(found, Document) and found.text == "from the root"
+    (here / "text" / "a.txt").write_text("from here\n")
+    [found] = read(spec.LinesSource(format="lines", files="text/*.txt"))
+    assert isinstance(found, Document) and found.text == "from here"
 
 
 @needs_data

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from compactbio.spec.base import SpecError
 from compactbio.spec.corpus import Corpus, FileSource, HuggingFaceSource, ParquetSource, Source
-from compactbio.spec.references import PACKAGE_PREFIX, locate_file
+from compactbio.spec.references import PACKAGE_PREFIX, locate_file, looked_in, roots
 
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, tarfile.TarError, pa.ArrowException)
 """What reading a file that is cut off or garbled raises."""
@@ -63,17 +63,20 @@ def source_files(source: FileSource, field: str) -> list[Path]:
     if source.files.startswith(PACKAGE_PREFIX) or not any(mark in source.files for mark in "*?["):
         found = [locate_file(source.files, field)]
     else:
-        pattern = Path(source.files).expanduser().absolute()
         try:
-            matches = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
-            found = sorted(path for path in matches if path.is_file())
+            found = next(filter(None, (_matches(root / Path(source.files).expanduser()) for root in roots())), [])
         except ValueError as error:
             raise SpecError.at(field, f"'{source.files}' is no pattern of files: {error}") from None
     if not found:
-        raise SpecError.at(field, f"no file matches '{source.files}' (looked in {Path.cwd()})")
+        raise SpecError.at(field, f"no file matches '{source.files}' ({looked_in()})")
     if closed := [path for path in found if not os.access(path, os.R_OK)]:
         raise SpecError.at(field, f"{closed[0]} cannot be read: no permission")
     return found
+
+
+def _matches(pattern: Path) -> list[Path]:
+    matches = Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
+    return sorted(path for path in matches if path.is_file())
 
 
 def pieces(corpus: Corpus, *, online: bool) -> list[Piece]:

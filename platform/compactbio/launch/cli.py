@@ -16,7 +16,7 @@ from compactbio import __version__
 from compactbio.launch import environment
 from compactbio.launch.data_commands import data, vocab
 from compactbio.launch.failures import JobFailedError
-from compactbio.launch.options import overrides_option, spec_argument
+from compactbio.launch.options import data_option, overrides_option, spec_argument
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.load import load
@@ -62,6 +62,7 @@ def main() -> None:
 @main.command()
 @spec_argument
 @overrides_option
+@data_option
 def run(spec: Path, overrides: tuple[str, ...]) -> None:
     """Run the job that SPEC describes."""
     job = load(spec, list(overrides))
@@ -80,6 +81,7 @@ def run(spec: Path, overrides: tuple[str, ...]) -> None:
 @main.command()
 @spec_argument
 @overrides_option
+@data_option
 def plan(spec: Path, overrides: tuple[str, ...]) -> None:
     """Resolve SPEC and print what it comes to, without training."""
     job = load(spec, list(overrides))

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from compactbio.launch import environment
-from compactbio.launch.options import overrides_option, spec_argument
+from compactbio.launch.options import data_option, overrides_option, spec_argument
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import STORE_TOKENIZER
 from compactbio.spec.load import load_corpus_job
@@ -27,6 +27,7 @@ def data() -> None:
 @data.command()
 @spec_argument
 @overrides_option
+@data_option
 def build(spec: Path, overrides: tuple[str, ...]) -> None:
     """Build the token store that SPEC describes, or go on with a build that was stopped."""
     job = load_corpus_job(spec, list(overrides))
@@ -66,6 +67,7 @@ def show(store: Path, row: int, split: str) -> None:
 @click.command()
 @spec_argument
 @overrides_option
+@data_option
 @click.option("--algorithm", type=click.Choice(["bpe", "wordpiece"]), default="bpe", show_default=True)
 @click.option("--size", type=click.IntRange(300, 250_000), default=50_000, show_default=True, help="Entries.")
 @click.option("--lowercase", is_flag=True, help="Let upper and lower case be the same.")

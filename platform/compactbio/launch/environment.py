@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from compactbio.spec.references import DATA_ROOT
+
 _DEFAULTS = {
     # No telemetry, of any dependency, unless the user's environment asks for it.
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -37,4 +39,6 @@ def for_workers(*, use_gpu: bool, online: bool) -> dict[str, str]:
     """The environment of Ray's workers. The driver itself computes nothing, and stays on the CPU."""
     settings = {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()}
     settings["HF_HUB_OFFLINE"] = "0" if online else "1"
+    if DATA_ROOT in os.environ:
+        settings[DATA_ROOT] = os.environ[DATA_ROOT]
     return settings | {"DS_ACCELERATOR": "cuda" if use_gpu else "cpu"}

@@ -13,8 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from compactbio.data.corpus import require_text
 from compactbio.data.store import read_manifest
 from compactbio.data.tokens import fingerprint
-from compactbio.models.load import load_config, load_tokenizer
-from compactbio.models.published import published_config
+from compactbio.models.load import load_config, load_shape, load_tokenizer
 from compactbio.models.student import check_fit, student_config
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import STAGE_PREFIX, Cluster, Distill, Finetune, JobSpec, Pretrain, start_field
@@ -69,7 +68,9 @@ def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
     for name, stage in spec.stages.items():
         place = f"stages.{name}"
         configs = {
-            field: _config(spec, model, f"{place}.{field}", students, planning)
+            field: _config(
+                spec, model, f"{place}.{field}", students, shape_alone=planning or field not in _weights(stage)
+            )
             for field, model in stage.models().items()
         }
         if isinstance(stage, Finetune):
@@ -116,10 +117,10 @@ def _fitting_student(
     return student
 
 
-def _weights(stage: Pretrain | Distill) -> dict[str, str]:
+def _weights(stage: Pretrain | Distill | Finetune) -> dict[str, str]:
     """The models whose weights the stage takes, by field; a student with random ones takes on the corpus' tokens."""
     models = stage.models()
-    if isinstance(stage.student, FromShape):
+    if not isinstance(stage, Finetune) and isinstance(stage.student, FromShape):
         models.pop("student.model", None)
     return models
 
@@ -165,12 +166,11 @@ def resolve_model(spec: JobSpec, model: str, field: str, made: Mapping[str, str]
 
 
 def _config(
-    spec: JobSpec, model: str, field: str, made: Mapping[str, PreTrainedConfig], planning: bool
+    spec: JobSpec, model: str, field: str, made: Mapping[str, PreTrainedConfig], *, shape_alone: bool
 ) -> PreTrainedConfig:
     if model.startswith(STAGE_PREFIX):
         return made[model.removeprefix(STAGE_PREFIX)]
     if model == "teacher":
         assert spec.teacher is not None
         model, field = spec.teacher, "teacher"
-    known = published_config(model) if planning else None
-    return known or load_config(model, field, online=spec.online)
+    return (load_shape if shape_alone else load_config)(model, field, online=spec.online)

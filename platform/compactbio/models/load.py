@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from compactbio.data.masking import Vocabulary
+from compactbio.models.published import published_config
 from compactbio.spec.base import SpecError
 from compactbio.spec.references import locate
 
@@ -40,6 +41,11 @@ def load_config(reference: str, field: str, *, online: bool) -> PreTrainedConfig
         return AutoConfig.from_pretrained(path, local_files_only=not online)
     except (OSError, ValueError, KeyError) as error:
         raise SpecError.at(field, _why_not(reference, path, "model", online, error)) from None
+
+
+def load_shape(reference: str, field: str, *, online: bool) -> PreTrainedConfig:
+    """As `load_config`, for the shape of a model alone: of published models it is known here."""
+    return published_config(reference) or load_config(reference, field, online=online)
 
 
 def load_tokenizer(reference: str, field: str, *, online: bool) -> PreTrainedTokenizerBase:

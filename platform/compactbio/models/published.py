@@ -1,4 +1,4 @@
-"""Configurations of published models, so that a job can be planned where the models are not at hand.
+"""Configurations of published models: a job can be planned, and a student of that shape built, without the models.
 
 Each is what the model's own `config.json` says where it differs from the defaults of its class in transformers.
 """

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 from compactbio.spec.base import SpecError
 
 PACKAGE_PREFIX = "package:"
+DATA_ROOT = "COMPACTBIO_DATA"
+"""The environment variable that names the data root."""
+
+
+def roots() -> list[Path]:
+    """Where relative paths of files are looked for, in this order: the working directory, then the data root."""
+    named = os.environ.get(DATA_ROOT)
+    return [Path.cwd()] + ([Path(named).expanduser().absolute()] if named else [])
+
+
+def looked_in() -> str:
+    """The end of a message about files that are not there."""
+    places = " and ".join(str(root) for root in roots())
+    return f"looked in {places}" + ("" if DATA_ROOT in os.environ else "; --data DIR names another place")
 
 
 def locate(reference: str, field: str) -> str:
@@ -28,12 +43,14 @@ def locate(reference: str, field: str) -> str:
 
 def locate_file(reference: str, field: str) -> Path:
     """As `locate`, for what has to be a readable file."""
-    path = Path(reference).expanduser()
     if reference.startswith(PACKAGE_PREFIX):
-        path = _inside_package(reference.removeprefix(PACKAGE_PREFIX), field)
-    if not path.is_file():
-        raise SpecError.at(field, f"there is no file '{reference}' (looked in {Path.cwd()})")
-    return path.resolve()
+        places = [_inside_package(reference.removeprefix(PACKAGE_PREFIX), field)]
+    else:
+        places = [root / Path(reference).expanduser() for root in roots()]
+    for path in places:
+        if path.is_file():
+            return path.resolve()
+    raise SpecError.at(field, f"there is no file '{reference}' ({looked_in()})")
 
 
 def is_hub_name(reference: str) -> bool:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compactbio.data.batches import MlmBatches
 from compactbio.data.store import TokenStore
-from compactbio.models.load import load_config, load_masked_lm, load_tokenizer, vocabulary
+from compactbio.models.load import load_masked_lm, load_shape, load_tokenizer, vocabulary
 from compactbio.models.student import build_student, check_fit, random_student, student_config
 from compactbio.objectives.objective import Objective
 from compactbio.spec.job import STORE_TOKENIZER, Distill, start_field
@@ -81,7 +81,7 @@ def _student(
     section, seed = request.section, request.spec.seed
     reference = request.models[start_field(section)]
     if isinstance(section.student, FromShape):
-        shape = load_config(reference, request.stage, online=request.spec.online)
+        shape = load_shape(reference, request.stage, online=request.spec.online)
         return random_student(student_config(section, shape, request.stage, vocabulary_size), seed=seed)
     if teacher is not None and reference == request.models["teacher"]:
         return build_student(section, teacher, seed=seed)
