@@ -22,7 +22,7 @@ BELOW = {
 }
 OWNERS = {
     "ray": {"training/worker.py", "launch/*"},
-    "deepspeed": {"training/engine.py"},
+    "deepspeed": {"training/sharded.py"},
     "mlflow": {"tracking/*"},
     "seqeval": {"evaluation/*"},
     "torch": {"data/*", "models/*", "objectives/*", "training/*", "evaluation/*", "launch/doctor.py"},

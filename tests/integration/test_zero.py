@@ -63,18 +63,18 @@ def worker(rank: int, jobs: dict[str, dict[str, object]], num_workers: int, stor
 
 
 def train(raw: dict[str, object], rank: int, store: Path) -> dict[str, object]:
-    from compactbio.training.loop import evaluate, steps
+    from compactbio.training.loop import Span, evaluate, steps
     from compactbio.training.requests import StageRequest
     from compactbio.training.stage import build_stage
 
     spec = from_raw(raw)
-    request = StageRequest(spec, "distill", {"teacher": str(spec.teacher)}, store, store, {})
+    request = StageRequest(spec, "distill", {"teacher": str(spec.teacher)}, store, store, {}, spec.cluster.num_workers)
     stage = build_stage(request, rank=rank, device=torch.device("cpu"))
     for module in stage.learner.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     reports = list(
-        steps(stage.engine, stage.learner, stage.targets, stage.batches, num_steps=STEPS, report_every=1, seed=1)
+        steps(stage.engine, stage.learner, stage.targets, stage.batches, Span(STEPS), report_every=1, seed=1)
     )
     held_out = evaluate(stage.engine, stage.learner, stage.targets, stage.batches.held_out(16), STEPS - 1)
     weights = stage.engine.full_weights(stage.learner.student)

@@ -132,7 +132,7 @@ def test_every_field_is_described_in_the_schema() -> None:
 
 def test_batch_arithmetic() -> None:
     spec = load(QUICKSTART, [f"{TRAINING}.global_batch=96", f"{TRAINING}.micro_batch=null"])
-    plan = plan_batch(spec.training_stages()["distill"].training, spec.cluster)
+    plan = plan_batch(spec.training_stages()["distill"].training, spec.cluster.num_workers)
     assert (plan.num_workers, plan.accumulation, plan.micro_batch) == (2, 2, 24)
 
 

@@ -61,6 +61,10 @@ class MlmBatches:
         dealt = deal(lengths, self.plan.micro_batch, self.plan.num_workers, self.rank)
         return [self._batch(rows[picked], epochs[picked], "train") for picked in dealt]
 
+    def rows(self, step: int) -> list[int]:
+        """The numbers of the rows of global batch `step`, counted from 0."""
+        return batch_rows(self.seed, step, self.plan.global_batch, self.store.num_rows())[0].tolist()
+
     def held_out(self, max_rows: int) -> Iterator[Batch]:
         """This worker's part of the first `max_rows` held-out rows, always under the same masks.
 

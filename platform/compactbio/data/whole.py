@@ -31,6 +31,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
                 sync(file)
         try:
             making.rename(path)
+            sync(path.parent)
         except OSError:
             if not path.is_dir():
                 raise
@@ -46,6 +47,9 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until the file is on disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    """Waits until the file, or the names in the folder, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

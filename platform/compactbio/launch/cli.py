@@ -17,12 +17,14 @@ from compactbio.launch import environment
 from compactbio.launch.data_commands import data, vocab
 from compactbio.launch.failures import JobFailedError
 from compactbio.launch.options import data_option, overrides_option, spec_argument
+from compactbio.launch.stopping import StoppedError
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.load import load
 
 FAILED = 1
 BAD_INPUT = 2
+STOPPED = 75  # "try again later" in sysexits.h
 INTERRUPTED = 130
 
 
@@ -38,6 +40,9 @@ class _Commands(click.Group):
         except JobFailedError as error:
             click.echo(f"compactbio: {error}", err=True)
             sys.exit(FAILED)
+        except StoppedError:
+            click.echo("compactbio: stopped as asked; to go on: compactbio run --resume RUN", err=True)
+            sys.exit(STOPPED)
         except KeyboardInterrupt:
             click.echo("compactbio: interrupted", err=True)
             sys.exit(INTERRUPTED)
@@ -52,6 +57,9 @@ _storage = click.option(
 )
 
 
+_run_argument = click.argument("run_folder", type=click.Path(path_type=Path))
+
+
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
@@ -60,22 +68,34 @@ def main() -> None:
 
 
 @main.command()
-@spec_argument
+@click.argument("spec", type=click.Path(path_type=Path), required=False)
 @overrides_option
 @data_option
-def run(spec: Path, overrides: tuple[str, ...]) -> None:
-    """Run the job that SPEC describes."""
-    job = load(spec, list(overrides))
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with the run in this folder.")
+@click.option("--allow-changes", is_flag=True, help="Go on although SPEC or --set changes the run's spec.")
+def run(spec: Path | None, overrides: tuple[str, ...], resume: Path | None, allow_changes: bool) -> None:
+    """Run the job that SPEC describes, or with --resume go on with a run that was stopped or killed."""
+    from compactbio.launch.run_folder import resumed_spec
+
+    if resume is not None:
+        resume = resume.expanduser().resolve()
+        job = resumed_spec(resume, spec, list(overrides), allow_changes=allow_changes)
+    elif spec is not None:
+        job = load(spec, list(overrides))
+    else:
+        raise click.UsageError("name a SPEC, or the folder of a run with --resume")
     environment.allow_downloads(job.online)
     from compactbio.launch.run import run_job
 
-    result = run_job(job, Console(stderr=True))
+    result = run_job(job, Console(stderr=True), resume=resume)
     if result.table:
         click.echo(f"\n{result.table}\n")
     click.echo(f"report    {result.folder / 'report' / 'index.html'}")
     for name, folder in result.models.items():
         click.echo(f"model     {name}: {folder}")
     click.echo(f"tracking  {result.tracking_uri}, experiment {result.experiment}; to browse it: {result.ui_command}")
+    if not result.tracked:
+        click.echo(f"MLflow has not taken everything; when it is back: compactbio track {result.folder}", err=True)
 
 
 @main.command()
@@ -100,13 +120,22 @@ def doctor() -> None:
 
 
 @main.command()
-@click.argument("run_folder", type=click.Path(path_type=Path))
+@_run_argument
 def report(run_folder: Path) -> None:
     """Write the report of a finished run anew, and print its table."""
     from compactbio.reporting.page import write_report
 
     click.echo(write_report(run_folder))
     click.echo(f"\nreport    {run_folder / 'report' / 'index.html'}")
+
+
+@main.command()
+@_run_argument
+def track(run_folder: Path) -> None:
+    """Send to MLflow what it did not take while the run lasted."""
+    from compactbio.launch.run import send_journals
+
+    click.echo(f"MLflow at {send_journals(run_folder)} has everything of {run_folder}")
 
 
 @main.command()

@@ -19,6 +19,8 @@ _DEFAULTS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the journal tries again
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_LOGGING_LEVEL": "ERROR",  # it warns of each model that it is not from a hub
 }
 _CPU = {"DS_ACCELERATOR": "cpu"}

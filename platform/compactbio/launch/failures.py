@@ -26,7 +26,7 @@ def failures(what: str, folder: Path | None) -> Iterator[None]:
     try:
         yield
     except (RayError, TrainingFailedError, OSError) as error:
-        cause = _root_cause(error)
+        cause = _first_of_its_own(causes(error))
         if isinstance(cause, SpecError):
             raise cause from None
         message = f"{what} failed: {_reason(cause)}"
@@ -43,13 +43,21 @@ def _reason(cause: BaseException) -> str:
     return f"{type(cause).__name__}: {last}"
 
 
-def _root_cause(error: BaseException) -> BaseException:
-    """What a worker raised, under what Ray wrapped it in."""
+def _first_of_its_own(found: list[BaseException]) -> BaseException:
+    """The cause that says most: a worker's own error rather than that its peer is gone."""
+    return next((cause for cause in found if isinstance(cause, SpecError)), found[0])
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """What the workers raised, under what Ray wrapped it in."""
     from ray.exceptions import RayTaskError
+    from ray.train import ControllerError, WorkerGroupError
 
     if isinstance(error, RayTaskError):
-        return _root_cause(error.cause) if isinstance(error.cause, BaseException) else error
-    wrapped = getattr(error, "worker_failures", None)
-    if wrapped:
-        return _root_cause(next(iter(wrapped.values())))
-    return error
+        return causes(error.cause) if isinstance(error.cause, BaseException) else [error]
+    if isinstance(error, WorkerGroupError):
+        return [cause for failure in error.worker_failures.values() for cause in causes(failure)]
+    if isinstance(error, ControllerError):
+        return causes(error.controller_failure)
+    raised = getattr(error, "_base_exc", None)  # in what Ray Train wraps a worker's exception in
+    return causes(raised) if isinstance(raised, BaseException) else [error]

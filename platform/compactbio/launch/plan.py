@@ -11,8 +11,8 @@ from compactbio.data.store import read_manifest
 from compactbio.launch import preflight, stages
 from compactbio.models.count import encoder_parameters, parameters
 from compactbio.spec.job import Cluster, Distill, Finetune, JobSpec, Pretrain
-from compactbio.spec.plan import plan_batch, plan_memory
-from compactbio.spec.training import Training
+from compactbio.spec.plan import plan_batch, plan_memory, plan_precision
+from compactbio.spec.training import Checkpoints, Training
 
 _GIB = 1024**3
 
@@ -58,7 +58,7 @@ def _training(
     spec: JobSpec, stage: Pretrain | Distill, student: PreTrainedConfig, teacher: PreTrainedConfig | None
 ) -> Iterator[str]:
     training = stage.training
-    batch = plan_batch(training, spec.cluster)
+    batch = plan_batch(training, spec.cluster.num_workers)
     yield (
         f"  batch      {batch.global_batch} rows = {batch.num_workers} workers x {batch.accumulation} micro-batches "
         f"x {batch.micro_batch} rows"
@@ -67,8 +67,9 @@ def _training(
     yield f"  length     {training.steps:,} steps, at most {most:,} tokens"
     yield (
         f"  schedule   {training.schedule}, warm-up {training.warmup_steps} steps, peak lr {training.lr:g}, "
-        f"weight decay {training.weight_decay:g}"
+        f"weight decay {training.weight_decay:g}, {plan_precision(training, spec.cluster)}"
     )
+    yield f"  saved      {_saved(training.checkpoints)}"
     for term, section in stage.objective.terms().items():
         options = ", ".join(f"{key} {value}" for key, value in section.flat().items())
         yield f"  term       {term}: {options}"
@@ -80,6 +81,14 @@ def _training(
     if teacher is not None:
         yield f"  teacher    {_size(teacher)}"
     yield from _memory(training, spec.cluster, student, teacher)
+
+
+def _saved(section: Checkpoints) -> str:
+    when = [f"every {section.every_steps:,} steps"] if section.every_steps else []
+    when += [f"every {section.every_minutes:g} minutes"] if section.every_minutes else []
+    if not when:
+        return "never: a run that is killed starts over"
+    return f"{' and '.join(when)}; the last {section.keep_last} stay" + (", and the best" if section.keep_best else "")
 
 
 def _size(config: PreTrainedConfig) -> str:
@@ -99,7 +108,7 @@ def _memory(
         trained_params=trained,
         teacher_params=parameters(teacher) if teacher is not None else 0,
         training=training,
-        num_workers=cluster.num_workers,
+        cluster=cluster,
     )
     yield (
         f"  memory     {memory.total / _GIB:.2f} GiB a worker under ZeRO {training.zero_stage} "

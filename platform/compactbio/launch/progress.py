@@ -51,6 +51,8 @@ class Display:
                         self._start(folder, event)
                     case "metrics" if event["num_steps"]:
                         self._metrics(folder, event)
+                    case "note":
+                        self._console.print(f"{_clock(event)}  {self._names[folder]}: {event['text']}", highlight=False)
                     case "end":
                         self._end(folder, event)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,9 @@ from compactbio.launch import environment, preflight, stages
 from compactbio.launch.failures import failures
 from compactbio.launch.progress import Display, repeating
 from compactbio.launch.ray_session import ray_session
-from compactbio.launch.run_folder import create_run_folder, git_sha
+from compactbio.launch.run_folder import create_run_folder, git_sha, locked, resumed_spec, write_spec
+from compactbio.launch.stopping import StoppedError, Stopping
+from compactbio.launch.stopping import stopping as listening
 from compactbio.models.load import quiet_transformers
 from compactbio.reporting.collect import RESULTS_FILE
 from compactbio.reporting.page import write_report
@@ -27,8 +28,6 @@ from compactbio.tracking.store_uri import TrackingError, tracking_uri
 
 if TYPE_CHECKING:
     from compactbio.tracking.mlflow_store import MlflowStore
-
-log = logging.getLogger(__name__)
 
 _DISPLAY_EVERY_SECONDS = 0.5
 _TRACK_EVERY_SECONDS = 5.0
@@ -48,12 +47,16 @@ class RunResult:
     """Training stage to the folder of its exported model."""
 
     ui_command: str
+    tracked: bool
+    """Whether MLflow has everything."""
 
 
-def run_job(spec: JobSpec, console: Console) -> RunResult:
-    """Runs every stage of a job, tracks it, and writes its report.
+def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> RunResult:
+    """Runs every stage of a job, tracks it, and writes its report; with `resume` in the folder of a run that was
+    stopped, from where that one came to.
 
-    Raises SpecError before anything is written where the job cannot be run as it is, and JobFailedError later.
+    Raises SpecError before anything is written where the job cannot be run as it is, and later JobFailedError, or
+    StoppedError where it was asked to stop.
     """
     env_vars = environment.for_workers(use_gpu=spec.cluster.use_gpu, online=spec.online)
     quiet_transformers()
@@ -63,11 +66,28 @@ def run_job(spec: JobSpec, console: Console) -> RunResult:
     with ExitStack() as stack:
         stack.enter_context(ray_session(spec.cluster, env_vars))
         store = _open_store(uri, experiment, storage)
-        folder = create_run_folder(spec)
+        folder = resume or create_run_folder(spec)
+        stack.enter_context(locked(folder))
         console.print(f"run folder {folder}", highlight=False, soft_wrap=True)
-        stack.enter_context(_following(folder, store, console))
-        table, models = _run_stages(spec, folder, storage)
-    return RunResult(folder, uri, experiment, table, models, _ui_command(storage, uri))
+        stopping = stack.enter_context(listening(folder))
+        following = stack.enter_context(_Following(folder, store, console))
+        if resume is not None:
+            write_spec(spec, folder)
+        table, models = _run_stages(spec, folder, storage, stopping)
+    return RunResult(folder, uri, experiment, table, models, _ui_command(storage, uri), following.complete)
+
+
+def send_journals(folder: Path) -> str:
+    """Sends to MLflow what the journals of a run hold and MLflow does not. Returns where it was sent.
+
+    Raises SpecError where there is no run, and TrackingError where MLflow does not take it.
+    """
+    spec = resumed_spec(folder, None, [], allow_changes=False)
+    storage = folder.resolve().parent
+    uri = tracking_uri(spec.tracking, storage)
+    with locked(folder):
+        _open_store(uri, spec.tracking.experiment or spec.name, storage).catch_up(Follower(folder))
+    return uri
 
 
 def _open_store(uri: str, experiment: str, storage: Path) -> MlflowStore:
@@ -76,30 +96,46 @@ def _open_store(uri: str, experiment: str, storage: Path) -> MlflowStore:
     return MlflowStore(uri, experiment, storage / "mlartifacts")
 
 
-@contextmanager
-def _following(folder: Path, store: MlflowStore, console: Console) -> Iterator[None]:
-    """Shows and tracks what the journals say, each in a thread of its own, until the end."""
-    shown, sent = Follower(folder), Follower(folder)
+class _Following:
+    """Shows and tracks what the journals say, each in a thread of its own, until the end of the block."""
 
-    def track() -> None:
+    def __init__(self, folder: Path, store: MlflowStore, console: Console) -> None:
+        self._shown, self._sent = Follower(folder), Follower(folder)
+        self._store = store
+        self._console = console
+        self._display = Display(console)
+        self._threads = ExitStack()
+        self.complete = True
+        """Whether MLflow has everything so far."""
+
+    def __enter__(self) -> _Following:
+        self._threads.enter_context(self._display)
+        self._threads.enter_context(repeating(lambda: self._display.catch_up(self._shown), _DISPLAY_EVERY_SECONDS))
+        self._threads.enter_context(repeating(self._track, _TRACK_EVERY_SECONDS))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._threads.close()
+        if kind is not None:
+            self._store.end_open_runs("KILLED" if issubclass(kind, StoppedError) else "FAILED")
+
+    def _track(self) -> None:
         try:
-            store.catch_up(sent)
+            self._store.catch_up(self._sent)
         except TrackingError as error:
-            log.warning("MLflow did not take the latest metrics and will be tried again: %s", error)
-
-    with Display(console) as display:
-        try:
-            with (
-                repeating(track, _TRACK_EVERY_SECONDS),
-                repeating(lambda: display.catch_up(shown), _DISPLAY_EVERY_SECONDS),
-            ):
-                yield
-        except BaseException:
-            store.fail_open_runs()
-            raise
+            if self.complete:
+                self._console.print(
+                    f"MLflow does not take the metrics; they wait in the journals and are tried again: {error}",
+                    highlight=False,
+                )
+            self.complete = False
+        else:
+            if not self.complete:
+                self._console.print("MLflow takes the metrics again", highlight=False)
+            self.complete = True
 
 
-def _run_stages(spec: JobSpec, folder: Path, storage: Path) -> tuple[str, dict[str, str]]:
+def _run_stages(spec: JobSpec, folder: Path, storage: Path, stopping: Stopping) -> tuple[str, dict[str, str]]:
     """The stages in their order, then the report. Returns its table, and the models that were made."""
     journal = Journal(folder)
     tags = {"recipe": spec.name, "spec_digest": spec.digest(), "git_sha": git_sha(), "python": sys.version.split()[0]}
@@ -124,7 +160,7 @@ def _run_stages(spec: JobSpec, folder: Path, storage: Path) -> tuple[str, dict[s
         else:
             assert store is not None
             with failures(" + ".join(names), folder):
-                made |= stages.run_training(spec, names, folder, store, made, tags)
+                made |= stages.run_training(spec, names, folder, store, made, tags, stopping, journal.note)
     (folder / RESULTS_FILE).write_text(json.dumps(results))
     table = write_report(folder)
     journal.artifact(folder / "report")

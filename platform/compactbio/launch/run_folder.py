@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 
 from compactbio.reporting.collect import SPEC_FILE
-from compactbio.spec.base import SpecError
+from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import JobSpec
+from compactbio.spec.load import load
+
+_LOCK_FILE = "lock"
 
 
 def create_run_folder(spec: JobSpec) -> Path:
@@ -25,10 +32,47 @@ def create_run_folder(spec: JobSpec) -> Path:
             continue
         except OSError as error:
             raise SpecError.at("storage", f"cannot make the folder {folder}: {error.strerror}") from None
-        text = yaml.safe_dump(spec.resolved(), sort_keys=False, allow_unicode=True)
-        (folder / SPEC_FILE).write_text(text, encoding="utf-8")
+        write_spec(spec, folder)
         return folder
     raise SpecError.at("storage", f"no free name for a run folder like {stem} in {storage}")
+
+
+def write_spec(spec: JobSpec, folder: Path) -> None:
+    """Writes the resolved spec into a run's folder."""
+    text = yaml.safe_dump(spec.resolved(), sort_keys=False, allow_unicode=True)
+    (folder / SPEC_FILE).write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps every other process from running the job in this folder. Raises SpecError where one does."""
+    with (folder / _LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SpecError.at("--resume", f"another process is running the job in {folder}") from None
+        yield
+
+
+def resumed_spec(folder: Path, spec: Path | None, overrides: list[str], *, allow_changes: bool) -> JobSpec:
+    """The spec that a run goes on with: its own, or the one at `spec`, with overrides.
+
+    Raises SpecError where there is no run, and where the spec differs from the run's unless that is allowed.
+    """
+    own = folder / SPEC_FILE
+    if not own.is_file():
+        raise SpecError.at("--resume", f"{folder} is not the folder of a run: it has no {SPEC_FILE}")
+    before, after = load(own), load(spec or own, overrides)
+    old, new = before.flat(), after.flat()
+    changed = [
+        Problem(path, f"{json.dumps(new.get(path))} instead of {json.dumps(old.get(path))}")
+        for path in sorted({*old, *new})
+        if old.get(path) != new.get(path)
+    ]
+    if changed and not allow_changes:
+        advice = Problem("--resume", f"the spec is not that of {folder}; --allow-changes goes on with these changes")
+        raise SpecError([*changed, advice])
+    return after
 
 
 def git_sha() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,14 @@ import ray
 from compactbio.data.ontology_tasks import test_texts
 from compactbio.data.store import MANIFEST, Manifest
 from compactbio.evaluation.footprint import Footprint, measure
+from compactbio.launch.attempts import train_to_the_end
 from compactbio.launch.corpora import corpus_store
 from compactbio.launch.preflight import resolve_model
+from compactbio.launch.stopping import Stopping
 from compactbio.spec.evaluation import Measuring
 from compactbio.spec.job import Finetune, JobSpec
-from compactbio.tracking.journal import Journal
-from compactbio.training.requests import MODEL_FOLDER, Cell, CellResult, StageRequest
-from compactbio.training.worker import train
+from compactbio.tracking.journal import Journal, has_ended
+from compactbio.training.requests import MODEL_FOLDER, RESULT_FILE, Cell, CellResult, StageRequest
 
 
 def groups(spec: JobSpec) -> list[list[str]]:
@@ -46,32 +49,30 @@ def run_corpus(spec: JobSpec, journal: Journal, storage: Path) -> tuple[Path, Ma
 
 
 def run_training(
-    spec: JobSpec, names: list[str], folder: Path, store: Path, made: dict[str, str], tags: dict[str, str]
+    spec: JobSpec,
+    names: list[str],
+    folder: Path,
+    store: Path,
+    made: dict[str, str],
+    tags: dict[str, str],
+    stopping: Stopping,
+    note: Callable[[str], None],
 ) -> dict[str, str]:
-    """Trains the stages with one start of Ray Train. Returns the folders of the models that they export."""
-    from ray.train import RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
-
+    """Trains the stages, those that follow each other with one start of Ray Train. Returns the folders of the models
+    that they export."""
     exported = {name: str(folder / name / MODEL_FOLDER) for name in names}
-    requests = []
-    for name in names:
-        models = {
+    models = {
+        name: {
             field: resolve_model(spec, model, f"stages.{name}.{field}", made | exported)
             for field, model in spec.stages[name].models().items()
         }
-        requests.append(StageRequest(spec, name, models, store, folder / name, tags))
-    cluster = spec.cluster
-    trainer = TorchTrainer(
-        train,
-        train_loop_config={"stages": requests},
-        scaling_config=ScalingConfig(
-            num_workers=cluster.num_workers,
-            use_gpu=cluster.use_gpu,
-            resources_per_worker={"CPU": cluster.cpus_per_worker} | ({"GPU": 1} if cluster.use_gpu else {}),
-        ),
-        run_config=RunConfig(name=f"ray-{names[0]}", storage_path=str(folder)),
-    )
-    trainer.fit()
+        for name in names
+    }
+
+    def requests(num_workers: int) -> list[StageRequest]:
+        return [StageRequest(spec, name, models[name], store, folder / name, tags, num_workers) for name in names]
+
+    train_to_the_end(spec, requests, folder / "ray", stopping, note)
     return exported
 
 
@@ -110,6 +111,8 @@ def run_finetune(spec: JobSpec, name: str, section: Finetune, folder: Path, made
 
 @ray.remote
 def _run_cell(cell: Cell) -> CellResult:
+    if has_ended(cell.folder):
+        return CellResult(**json.loads((cell.folder / RESULT_FILE).read_text()))
     journal = Journal(cell.folder)
     journal.start(f"{cell.model_name}-{cell.task_name}", {"stage": "finetune", "model": cell.model_name})
     journal.params({"task": cell.task_name, "seed": cell.seed, **cell.tuning.model_dump()})

@@ -22,6 +22,13 @@ def problems(spec: JobSpec) -> list[Problem]:
             found += _finetune(stage, place)
         else:
             found += _training(spec, stage, place)
+    if spec.cluster.min_workers is not None and spec.cluster.min_workers > spec.cluster.num_workers:
+        found.append(
+            Problem(
+                "cluster.min_workers",
+                f"{spec.cluster.min_workers} is more than num_workers {spec.cluster.num_workers}",
+            )
+        )
     if spec.training_stages() and spec.corpus is None and spec.store is None:
         found.append(Problem("corpus", "missing: training stages need text; say where it is under corpus.sources"))
     found += _cut(spec.corpus) if spec.corpus is not None else []
@@ -82,9 +89,26 @@ def _training(spec: JobSpec, stage: Pretrain | Distill, place: str) -> Iterator[
     beyond = [step for step in training.export_at_steps if step > training.steps]
     if beyond:
         yield Problem(f"{place}.training.export_at_steps", f"{beyond} lie beyond the stage's {training.steps} steps")
+    yield from _sharding(spec, stage, f"{place}.training")
     if training.masking.mask + training.masking.random > 1.0:
         yield Problem(f"{place}.training.masking", "mask and random add up to more than 1")
     yield from _objective(stage, place)
+
+
+def _sharding(spec: JobSpec, stage: Pretrain | Distill, place: str) -> Iterator[Problem]:
+    training, cluster = stage.training, spec.cluster
+    if training.precision == "fp16" and not cluster.use_gpu:
+        yield Problem(f"{place}.precision", "fp16 runs on GPUs only (cluster.use_gpu); on CPUs use fp32 or bf16")
+    if training.precision in ("bf16", "fp16") and training.zero_stage == 0:
+        yield Problem(f"{place}.zero_stage", f"{training.precision} needs ZeRO 1 at least, which keeps fp32 weights")
+    if training.offload_optimiser and training.zero_stage == 0:
+        yield Problem(f"{place}.offload_optimiser", "needs ZeRO 1 at least")
+    if cluster.min_workers and training.global_batch % cluster.min_workers:
+        yield Problem(
+            f"{place}.global_batch",
+            f"{training.global_batch} rows cannot be dealt evenly to {cluster.min_workers} workers "
+            "(cluster.min_workers)",
+        )
 
 
 def _objective(stage: Pretrain | Distill, place: str) -> Iterator[Problem]:

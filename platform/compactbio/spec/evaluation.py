@@ -59,6 +59,10 @@ class Tuning(Optimiser):
     """Peak learning rate of the weights that the pretrained model does not have (the task's head); `lr` when left
     out. Few steps need a larger one."""
 
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """The learning rate of each layer is so many times that of the layer above it, the embeddings' that of the lowest
+    layer once more; 1 for the same everywhere."""
+
     epochs: Positive = 3
     """Passes over the training set."""
 

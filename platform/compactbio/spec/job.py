@@ -118,6 +118,19 @@ class Cluster(Section):
     num_workers: Positive = 2
     """Ray Train workers of a training stage."""
 
+    min_workers: Positive | None = None
+    """Go on with as few workers as this when nodes go away, and with more again when they come back. Left out, the job
+    waits for `num_workers`."""
+
+    wait_minutes: Annotated[float, Field(ge=0.0)] = 60.0
+    """How long a job waits for workers that have gone away before it ends; it can be resumed then."""
+
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """Failures of machines in a row, without a new checkpoint between them, that are answered with a new start."""
+
+    hang_minutes: Annotated[float, Field(gt=0.0)] = 30.0
+    """A worker that finishes no step and no batch of an evaluation for so long is taken for hung, and replaced."""
+
     cpus_per_worker: Positive = 1
     """CPUs, and torch threads, of a worker."""
 

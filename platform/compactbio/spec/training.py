@@ -18,8 +18,11 @@ class Optimiser(Section):
     lr: Annotated[float, Field(gt=0.0, le=1.0)]
     """Peak learning rate."""
 
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Shape of the learning rate after the warm-up; linear and cosine end at zero."""
+    schedule: Literal["linear", "cosine", "constant", "polynomial"] = "linear"
+    """Shape of the learning rate after the warm-up; all but constant end at zero."""
+
+    power: Annotated[float, Field(gt=0.0)] = 2.0
+    """Exponent of the polynomial schedule; 1 would be linear."""
 
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
     """Decoupled weight decay; never applied to biases and norms."""
@@ -35,6 +38,23 @@ class Optimiser(Section):
 
     max_grad_norm: Annotated[float, Field(ge=0.0)] = 1.0
     """Gradients are clipped to this global norm; 0 leaves them alone."""
+
+
+class Checkpoints(Section):
+    """When the state of a training stage is saved, and which checkpoints are kept."""
+
+    every_steps: Positive | None = None
+    """Save behind every so many steps."""
+
+    every_minutes: Annotated[float, Field(gt=0.0)] | None = 10.0
+    """Save when so many minutes have passed since the last checkpoint; `null` leaves it to `every_steps`."""
+
+    keep_last: Positive = 2
+    """How many of the newest checkpoints stay."""
+
+    keep_best: bool = True
+    """Keep the one with the lowest held-out loss (the MLM part, where there is one) besides, among those that
+    `evaluate_every_steps` scored."""
 
 
 class Training(Optimiser):
@@ -55,14 +75,32 @@ class Training(Optimiser):
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 1
     """DeepSpeed ZeRO: 0 shards nothing, 1 the optimiser state, 2 also gradients, 3 also parameters."""
 
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Precision of the student's forward and backward pass; the optimiser keeps fp32 weights."""
+    offload_optimiser: bool = False
+    """Keep the optimiser's state in the memory of the CPU and step there (from ZeRO 1 on)."""
+
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    """Precision of the student's forward and backward pass; the optimiser keeps fp32 weights. Left out: bf16 on GPUs,
+    fp32 on CPUs. `fp16` scales the loss, and runs on GPUs only. `bf16` and `fp16` need ZeRO 1 at least."""
+
+    activation_checkpointing: bool = False
+    """Compute the activations of a layer again in the backward pass instead of keeping them: less memory, a third
+    more work."""
+
+    compile: bool = False
+    """Compile the student's and the teacher's encoder with torch.compile."""
+
+    max_skipped_steps: Annotated[int, Field(ge=0)] = 0
+    """A step whose loss or gradient is not finite moves nothing. So many of them are skipped, and logged with the
+    numbers of their rows; one more stops the run. Steps that only the fp16 loss scale skips do not count."""
 
     trainable: Literal["all", "head"] = "all"
     """`head` trains the MLM head alone and leaves the encoder and the embeddings as they are."""
 
     masking: Masking = Masking()
     """Which tokens are scored."""
+
+    checkpoints: Checkpoints = Checkpoints()
+    """What is saved so that a run that is killed goes on."""
 
     report_every_steps: Positive = 10
     """Losses and speed are reported at the first step, every so many steps, and at the last."""

@@ -5,34 +5,63 @@ Each tracked run (the job, a stage, a fine-tuning) has a journal of its own, wit
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["start", "params", "metrics", "artifact", "model", "end"]
+Kind = Literal["start", "params", "metrics", "artifact", "model", "note", "end"]
 FILE_NAME = "journal.jsonl"
 
 
 class Journal:
-    """Appends events to one journal."""
+    """Appends events to one journal: a new one, or one of a run that was stopped and goes on.
+
+    Then what it says already is not said twice: the steps that are done again are in it once, as they were the first
+    time. While the disk is full, events wait in memory.
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / FILE_NAME
+        self._lock = threading.Lock()
+        self._waiting: list[str] = []
+        events, length = _read(self._path, 0)
+        if self._path.exists():
+            os.truncate(self._path, length)  # without the half line of a writer that was killed
+        self._kinds = {event["kind"] for event in events}
+        self._last: dict[str, int] = {}
+        for event in events:
+            if event["kind"] == "metrics":
+                self._last.update(dict.fromkeys(event["values"], event["step"]))
+        self._ended = "end" in self._kinds
 
     def start(self, name: str, tags: Mapping[str, str]) -> None:
-        """The run begins."""
-        self._append("start", {"name": name, "tags": dict(tags)})
+        """The run begins, or goes on."""
+        if "start" not in self._kinds:
+            self._append("start", {"name": name, "tags": dict(tags)})
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Values that hold for the whole run."""
-        self._append("params", {"values": dict(values)})
+        if "params" not in self._kinds:
+            self._append("params", {"values": dict(values)})
 
     def metrics(self, values: Mapping[str, float], step: int = 0, *, num_steps: int | None = None) -> None:
-        """Values of metrics at one step; `num_steps` is how many there will be."""
-        self._append("metrics", {"step": step, "num_steps": num_steps, "values": dict(values)})
+        """Values of metrics at one step, those left out that the journal has of this step or a later one; `num_steps`
+        is how many there will be."""
+        new = {name: value for name, value in values.items() if step > self._last.get(name, -1)}
+        if new:
+            self._append("metrics", {"step": step, "num_steps": num_steps, "values": new})
+            self._last.update(dict.fromkeys(new, step))
+
+    def note(self, text: str) -> None:
+        """Something that a person should read."""
+        self._append("note", {"text": text})
 
     def artifact(self, path: Path) -> None:
         """A file, or a folder with its files, that belongs to the run."""
@@ -40,16 +69,48 @@ class Journal:
 
     def model(self, path: Path, name: str, tags: Mapping[str, str]) -> None:
         """An exported masked language model that is to be registered under `name`."""
-        self._append("model", {"path": str(path), "name": name, "tags": dict(tags)})
+        if "model" not in self._kinds:
+            self._append("model", {"path": str(path), "name": name, "tags": dict(tags)})
 
-    def end(self, *, failed: bool = False) -> None:
+    def end(self) -> None:
         """The run is over."""
-        self._append("end", {"status": "FAILED" if failed else "FINISHED"})
+        if not self._ended:
+            self._append("end", {"status": "FINISHED"})
+            self._ended = True
+
+    def sync(self) -> None:
+        """Waits until everything is on disk, as far as it has room."""
+        with self._lock, suppress(OSError):
+            self._flush()
+            handle = os.open(self._path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
     def _append(self, kind: Kind, content: dict[str, Any]) -> None:
         line = json.dumps({"kind": kind, "time": time.time(), **content})
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with self._lock:
+            self._kinds.add(kind)
+            self._waiting.append(line + "\n")
+            try:
+                self._flush()
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+
+    def _flush(self) -> None:
+        """Writes what waits behind the last whole line."""
+        data = "".join(self._waiting).encode()
+        handle = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            before = os.fstat(handle).st_size
+            if os.write(handle, data) < len(data):
+                os.ftruncate(handle, before)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+        finally:
+            os.close(handle)
+        self._waiting.clear()
 
 
 class Follower:
@@ -66,6 +127,11 @@ class Follower:
             if events:
                 yield path.parent, events
             self._offsets[path] = offset  # behind the yield: what could not be handled comes again
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether the run of this journal has come to its end."""
+    return any(event["kind"] == "end" for event in _read(folder / FILE_NAME, 0)[0])
 
 
 def series(folder: Path) -> dict[str, list[tuple[int, float]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
@@ -21,6 +21,8 @@ from compactbio.tracking.store_uri import TrackingError
 _METRICS_A_CALL = 1000  # limits of the tracking server's log-batch call
 _PARAMS_A_CALL = 100
 _LONGEST_PARAM = 6000
+JOURNAL_TAG = "compactbio.journal"
+"""The tag by which a run is found again: its folder, and below it that of the part."""
 
 
 class MlflowStore:
@@ -32,22 +34,28 @@ class MlflowStore:
     def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
         """`artifacts` is where a new experiment in a local store keeps its files; a server has a place of its own.
 
-        Raises SpecError where the store cannot be used.
+        Raises SpecError where the store can never be used. A server that does not answer yet may do so later.
         """
         self._uri = uri
-        self._client = MlflowClient(tracking_uri=uri)
+        self._experiment = experiment
+        self._location = artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
+        self._experiment_id: str | None = None
         self._runs: dict[Path, str] = {}
+        self._names: dict[Path, str] = {}
         self._open: set[str] = set()
-        location = artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
         try:
-            found = self._client.get_experiment_by_name(experiment)
-            self._experiment_id = found.experiment_id if found else self._client.create_experiment(experiment, location)
+            self._client = MlflowClient(tracking_uri=uri)
+            if not uri.startswith(("http://", "https://")):
+                self._connect()
         except (MlflowException, OSError) as error:
             reason = str(error).splitlines()[0]
             raise SpecError.at("tracking.uri", f"MLflow at {uri} cannot be used: {reason}") from None
 
     def catch_up(self, follower: Follower) -> None:
-        """Sends what the journals hold beyond what was sent before. Raises TrackingError; what failed comes again."""
+        """Sends what the journals hold beyond what was sent before. Raises TrackingError; what failed comes again.
+
+        What is sent twice is in the store once: a metric with the same time and step is the same row.
+        """
         try:
             for folder, events in follower.new_events():
                 if folder not in self._runs:
@@ -60,23 +68,40 @@ class MlflowStore:
         """The MLflow run of the journal in `folder`."""
         return self._runs[folder]
 
-    def fail_open_runs(self) -> None:
-        """Marks every run that has not ended as failed."""
-        for run_id in self._open:
-            self._client.set_terminated(run_id, status="FAILED")
-        self._open.clear()
+    def end_open_runs(self, status: Literal["FAILED", "KILLED"]) -> None:
+        """Marks every run that has not ended; as far as the store answers."""
+        with suppress(MlflowException, OSError):
+            for run_id in sorted(self._open):
+                self._client.set_terminated(run_id, status=status)
+                self._open.discard(run_id)
+
+    def _connect(self) -> str:
+        if self._experiment_id is None:
+            found = self._client.get_experiment_by_name(self._experiment)
+            self._experiment_id = (
+                found.experiment_id if found else self._client.create_experiment(self._experiment, self._location)
+            )
+        return self._experiment_id
 
     def _start(self, folder: Path, first: Mapping[str, Any]) -> None:
+        """Creates the run of a journal, or finds the one that an earlier driver created."""
         assert first["kind"] == "start", f"the journal in {folder} does not begin with a start event"
-        tags = dict(first["tags"])
-        parent = next((self._runs[above] for above in folder.parents if above in self._runs), None)
-        if parent is not None:
-            tags[MLFLOW_PARENT_RUN_ID] = parent
-        created = self._client.create_run(
-            self._experiment_id, start_time=_milliseconds(first), run_name=first["name"], tags=tags
-        )
-        self._runs[folder] = created.info.run_id
-        self._open.add(created.info.run_id)
+        experiment = self._connect()
+        above = next((other for other in folder.parents if other in self._runs), None)
+        name = folder.name if above is None else f"{self._names[above]}/{folder.relative_to(above)}"
+        found = self._client.search_runs([experiment], f"tags.`{JOURNAL_TAG}` = '{name}'", max_results=1)
+        if found:
+            run_id = found[0].info.run_id
+            self._client.update_run(run_id, status="RUNNING")
+        else:
+            tags = {**first["tags"], JOURNAL_TAG: name}
+            if above is not None:
+                tags[MLFLOW_PARENT_RUN_ID] = self._runs[above]
+            run_id = self._client.create_run(
+                experiment, start_time=_milliseconds(first), run_name=first["name"], tags=tags
+            ).info.run_id
+        self._runs[folder], self._names[folder] = run_id, name
+        self._open.add(run_id)
 
     def _send(self, run_id: str, events: list[dict[str, Any]]) -> None:
         points = [
@@ -111,7 +136,10 @@ class MlflowStore:
             self._client.log_artifact(run_id, str(path))
 
     def _register(self, run_id: str, folder: Path, name: str, tags: Mapping[str, str]) -> None:
-        """Logs an exported masked language model with its signature, as a new version of `name` in the registry."""
+        """Logs an exported masked language model with its signature, as a new version of `name` in the registry, unless
+        it is there from this run."""
+        if self._client.search_model_versions(f"run_id = '{run_id}'"):
+            return
         import mlflow.transformers  # brings torch: only where a model is registered
         from transformers import AutoModelForMaskedLM, AutoTokenizer
 

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compactbio.data.store import Manifest
+from compactbio.data.whole import whole_folder
 from compactbio.spec.job import Distill, JobSpec
 
 
 def export_student(
     student: PreTrainedModel, weights: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase, folder: Path, card: str
 ) -> None:
-    """Writes weights (safetensors), configuration, tokenizer and model card to `folder`, whole or not at all."""
-    building = folder.with_name(f".{folder.name}-{os.getpid()}")
-    observed = student.config._attn_implementation
-    student.set_attn_implementation("sdpa")
-    student.save_pretrained(building, state_dict=weights, safe_serialization=True)
-    student.set_attn_implementation(observed)  # the run may go on
-    tokenizer.save_pretrained(building)
-    (building / "README.md").write_text(card, encoding="utf-8")
-    building.rename(folder)
+    """Writes weights (safetensors), configuration, tokenizer and model card to `folder`, whole or not at all.
+
+    One that is there already stays."""
+    with whole_folder(folder) as making:
+        observed = student.config._attn_implementation
+        student.set_attn_implementation("sdpa")
+        student.save_pretrained(making, state_dict=weights, safe_serialization=True)
+        student.set_attn_implementation(observed)  # the run may go on
+        tokenizer.save_pretrained(making)
+        (making / "README.md").write_text(card, encoding="utf-8")
 
 
 def model_card(spec: JobSpec, stage: str, manifest: Manifest, step: int, held_out: dict[str, float]) -> str:

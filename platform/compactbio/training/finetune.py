@@ -20,20 +20,20 @@ from compactbio.data.batches import Batch
 from compactbio.data.ontology_tasks import read_branches, read_mentions
 from compactbio.data.task_rows import Row, TaskBatches, TaskRows, collate, encode_labelled, encode_tagged
 from compactbio.evaluation import f1
+from compactbio.models.architecture import layer_of
 from compactbio.models.forward import Outputs
 from compactbio.models.load import load_tokenizer, quiet_transformers
 from compactbio.objectives.tasks import MultiLabelLoss, TagLoss, TaskLoss
-from compactbio.spec.evaluation import MentionTask
+from compactbio.spec.evaluation import MentionTask, Tuning
 from compactbio.spec.references import locate
 from compactbio.tracking import metrics
 from compactbio.tracking.journal import Journal
 from compactbio.training.engine import LocalEngine
 from compactbio.training.learner import no_teacher
-from compactbio.training.loop import steps
+from compactbio.training.loop import Span, steps
 from compactbio.training.optimiser import build_optimiser, build_schedule
-from compactbio.training.requests import Cell, CellResult
+from compactbio.training.requests import RESULT_FILE, Cell, CellResult
 
-RESULT_FILE = "result.json"
 _ROWS_A_PREDICTION = 32
 
 
@@ -100,13 +100,14 @@ def run_cell(cell: Cell) -> CellResult:
     learner, new = _build_learner(cell, task.names)
     batches = TaskBatches(task.train.rows, cell.tuning.batch, cell.seed, tokenizer.pad_token_id)
     num_steps = batches.num_steps(cell.tuning.epochs)
-    optimiser = build_optimiser(learner, cell.tuning, new=new, new_lr=cell.tuning.new_lr)
+    optimiser = build_optimiser(learner, cell.tuning, scales=_rates(learner, cell.tuning, new))
     warmup_steps = round(cell.tuning.warmup_share * num_steps)
-    schedule = build_schedule(optimiser, cell.tuning, steps=num_steps, warmup_steps=warmup_steps)
+    schedule = build_schedule(cell.tuning, steps=num_steps, warmup_steps=warmup_steps)
     engine = LocalEngine(
         learner, optimiser, schedule, max_grad_norm=cell.tuning.max_grad_norm, device=torch.device("cpu")
     )
-    for report in steps(engine, learner, no_teacher, batches, num_steps=num_steps, report_every=10, seed=cell.seed):
+    span = Span(num_steps)
+    for report in steps(engine, learner, no_teacher, batches, span, report_every=10, seed=cell.seed):
         journal.metrics(report.values, report.step, num_steps=num_steps)
     engine.train(False)
     counts = task.counts(list(_answers(learner, task.test.rows, tokenizer.pad_token_id)))
@@ -153,6 +154,19 @@ def _build_learner(cell: Cell, names: list[str]) -> tuple[TaskLearner, frozenset
     )
     learner = TaskLearner(model, TagLoss() if isinstance(cell.task, MentionTask) else MultiLabelLoss())
     return learner, frozenset(f"model.{name}" for name in info["missing_keys"])
+
+
+def _rates(learner: TaskLearner, tuning: Tuning, new: frozenset[str]) -> dict[str, float]:
+    """Each parameter's share of the learning rate: more for new weights, less for each layer below the head."""
+    depth = learner.model.config.num_hidden_layers
+    rates = {}
+    for name, _ in learner.named_parameters():
+        layer = layer_of(name)
+        below = depth - layer if layer is not None else (depth + 1 if "embeddings" in name else 0)
+        rates[name] = tuning.layer_decay**below
+        if name in new and tuning.new_lr is not None:
+            rates[name] = tuning.new_lr / tuning.lr
+    return rates
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,15 +22,46 @@ MicroBatches = Callable[[int], list[Batch]]
 
 
 class DivergedError(RuntimeError):
-    """The loss is not a number any more."""
+    """More steps than allowed had a loss or a gradient that is not finite."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What somebody wants to happen behind a step: one worker's wish is all workers' command."""
+
+    save: bool = False
+    stop: bool = False
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is known behind a step (counted from 1): metric name to value."""
+    """What is known behind a step (counted from 1)."""
 
     step: int
-    values: dict[str, float]
+    values: dict[str, float] = field(default_factory=dict)
+    """Metric name to value; empty where no report was due."""
+
+    wishes: Wishes = Wishes()
+    num_skipped: int = 0
+    """Steps so far that moved nothing because their loss or gradient was not finite."""
+
+    skipped: bool = False
+    """Whether this was one."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The steps of a stage that are still to be done, and how many before them were skipped."""
+
+    num_steps: int
+    start: int = 0
+    num_skipped: int = 0
+    max_skipped: int = 0
+
+
+def no_wishes(step: int) -> Wishes:
+    """For a training that is neither saved nor stopped on its way."""
+    return Wishes()
 
 
 def steps(
@@ -38,36 +69,49 @@ def steps(
     learner: Learner,
     targets: Targets,
     batches: MicroBatches,
+    span: Span,
     *,
-    num_steps: int,
     report_every: int,
     seed: int,
     report_at: Collection[int] = (),
+    ask: Callable[[int], Wishes] = no_wishes,
 ) -> Iterator[Report]:
-    """Trains for `num_steps` and reports the first step, every so many, those of `report_at`, and the last.
+    """Trains over the span. Reports the first step, every so many, those of `report_at`, the last, every step that was
+    skipped, and those behind which a worker has a wish; `ask` is called in every step, counted from 1.
 
     The losses of a report are those of its own step, over the global batch; the speed is that since the last one.
-    Nothing is read from the device between reports. Raises DivergedError at a report whose loss is not finite.
+    Nothing but wishes, and whether the optimiser moved, is read from the device between reports. Raises DivergedError
+    behind the report of the step that was skipped too many.
     """
     engine.train(True)
+    num_skipped = span.num_skipped
     num_tokens, started = 0, time.perf_counter()
-    for step in range(num_steps):
+    for step in range(span.start, span.num_steps):
         read = batches(step)
         num_tokens += sum(batch.num_real for batch in read)  # while they are in the host's memory
         micro_batches = [batch.to(engine.device) for batch in read]
-        totals, counts = _step(engine, learner, targets, micro_batches, seed=seed, step=step)
         done = step + 1
-        if done in (1, num_steps) or done % report_every == 0 or done in report_at:
+        totals, counts, wishes = _step(engine, learner, targets, micro_batches, ask(done), seed=seed, step=step)
+        skipped = not engine.moved() and not (engine.scaling_skips() and bool(totals.isfinite().all()))
+        num_skipped += skipped
+        values: dict[str, float] = {}
+        if done in (1, span.num_steps) or done % report_every == 0 or done in report_at:
             values = _losses(engine, learner, totals, counts, step)
-            if not math.isfinite(values[metrics.LOSS.name]):
-                raise DivergedError(f"the loss at step {done} is {values[metrics.LOSS.name]}; lower the learning rate")
             elapsed = time.perf_counter() - started
             all_tokens = float(engine.sum(torch.tensor([float(num_tokens)], device=engine.device)))
             values[metrics.TOKENS.name] = all_tokens
             values[metrics.TOKENS_PER_SECOND.name] = all_tokens / elapsed
             values[metrics.GRADIENT_NORM.name] = engine.gradient_norm()
             values[metrics.LEARNING_RATE.name] = engine.learning_rate()
-            yield Report(done, values)
+            values = {name: value for name, value in values.items() if math.isfinite(value)}
+        if values or skipped or wishes != Wishes():
+            yield Report(done, values, wishes, num_skipped, skipped)
+        if num_skipped > span.max_skipped:
+            raise DivergedError(
+                f"the loss or the gradient of step {done} is not finite, and max_skipped_steps is {span.max_skipped}; "
+                "lower the learning rate, or look at the rows"
+            )
+        if values:
             num_tokens, started = 0, time.perf_counter()
 
 
@@ -91,10 +135,19 @@ def evaluate(
 
 
 def _step(
-    engine: Engine, learner: Learner, targets: Targets, micro_batches: list[Batch], *, seed: int, step: int
-) -> tuple[Tensor, Tensor]:
-    """One optimiser step: this worker's totals, and the counts of the global batch."""
-    counts = engine.sum(torch.stack([learner.count(batch) for batch in micro_batches]).sum(0))
+    engine: Engine,
+    learner: Learner,
+    targets: Targets,
+    micro_batches: list[Batch],
+    wishes: Wishes,
+    *,
+    seed: int,
+    step: int,
+) -> tuple[Tensor, Tensor, Wishes]:
+    """One optimiser step: this worker's totals, the counts of the global batch, and what any worker wishes."""
+    counted = torch.stack([learner.count(batch) for batch in micro_batches]).sum(0)
+    wished = torch.tensor([float(wishes.save), float(wishes.stop)], device=engine.device)
+    counts, wished = engine.sum(torch.cat([counted, wished.to(counted)])).split([len(counted), 2])
     totals = torch.zeros(len(learner.parts), device=engine.device)
     rank = torch.distributed.get_rank() if engine.world_size > 1 else 0
     for index, batch in enumerate(micro_batches):
@@ -103,7 +156,8 @@ def _step(
         engine.backward(learner.loss(micro_totals, counts, step))
         engine.step(last_micro_batch=index == len(micro_batches) - 1)
         totals += micro_totals.detach()
-    return totals, counts
+    save, stop = (wished > 0).tolist()
+    return totals, counts, Wishes(save, stop)
 
 
 def _losses(engine: Engine, learner: Learner, totals: Tensor, counts: Tensor, step: int) -> dict[str, float]:

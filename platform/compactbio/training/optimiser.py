@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
 from torch import nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 
 from compactbio.spec.training import Optimiser
 
+Schedule = Callable[[int], float]
+"""From a step, counted from 0, to its share of the peak learning rate."""
 
-def build_optimiser(
-    module: nn.Module, section: Optimiser, *, new: frozenset[str] = frozenset(), new_lr: float | None = None
-) -> AdamW:
+
+def build_optimiser(module: nn.Module, section: Optimiser, *, scales: Mapping[str, float] | None = None) -> AdamW:
     """AdamW over the trainable parameters; biases and norms (fewer than two dimensions) are not decayed.
 
-    The parameters named in `new` learn at `new_lr`, the others at the section's rate.
+    A parameter named in `scales` learns at so many times the section's rate.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault((parameter.ndim >= 2, name in new), []).append(parameter)
+            scale = (scales or {}).get(name, 1.0)
+            groups.setdefault((parameter.ndim >= 2, scale), []).append(parameter)
     return AdamW(
         [
             {
                 "params": parameters,
                 "weight_decay": section.weight_decay if decayed else 0.0,
-                "lr": new_lr if is_new and new_lr is not None else section.lr,
+                "peak_lr": section.lr * scale,
             }
-            for (decayed, is_new), parameters in groups.items()
+            for (decayed, scale), parameters in groups.items()
         ],
         lr=section.lr,
         betas=(section.beta1, section.beta2),
@@ -38,19 +40,28 @@ def build_optimiser(
     )
 
 
-def build_schedule(optimiser: AdamW, section: Optimiser, *, steps: int, warmup_steps: int) -> LambdaLR:
-    """Linear warm-up to the peak, then the section's shape down to the last step."""
+def set_learning_rate(optimiser: AdamW, share: float) -> None:
+    """Sets every group's rate to a share of its peak."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak_lr"] * share
 
-    def factor(step: int) -> float:
+
+def build_schedule(section: Optimiser, *, steps: int, warmup_steps: int) -> Schedule:
+    """Linear warm-up to the peak, then the section's shape down to the last step: a function of the step alone, so
+    that a resumed run needs no state of it."""
+
+    def share(step: int) -> float:
         if step < warmup_steps:
             return (step + 1) / warmup_steps
-        left = 1.0 - (step - warmup_steps) / max(1, steps - warmup_steps)
+        left = max(0.0, 1.0 - (step - warmup_steps) / max(1, steps - warmup_steps))
         match section.schedule:
             case "linear":
-                return max(0.0, left)
+                return left
             case "cosine":
-                return 0.5 * (1.0 - math.cos(math.pi * max(0.0, left)))
+                return 0.5 * (1.0 - math.cos(math.pi * left))
+            case "polynomial":
+                return left**section.power
             case "constant":
                 return 1.0
 
-    return LambdaLR(optimiser, factor)
+    return share

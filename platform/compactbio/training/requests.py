@@ -10,6 +10,10 @@ from compactbio.spec.job import Distill, JobSpec, Pretrain
 
 MODEL_FOLDER = "model"
 """In a stage's folder: its exported model."""
+RESULT_FILE = "result.json"
+"""In a cell's folder: what it came to."""
+STOP_FILE = "stop"
+"""In a run's folder: asks its workers to save and to stop."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class StageRequest:
 
     tags: dict[str, str]
     """What the stage's run is tracked under."""
+
+    num_workers: int
+    """How many there are this time; fewer than the spec's while machines are away."""
 
     @property
     def section(self) -> Pretrain | Distill:

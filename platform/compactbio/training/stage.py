@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from compactbio.data.batches import MlmBatches
@@ -14,12 +15,15 @@ from compactbio.models.load import load_masked_lm, load_shape, load_tokenizer, v
 from compactbio.models.student import build_student, check_fit, random_student, student_config
 from compactbio.objectives.objective import Objective
 from compactbio.spec.job import STORE_TOKENIZER, Distill, start_field
-from compactbio.spec.plan import plan_batch
+from compactbio.spec.plan import plan_batch, plan_precision
 from compactbio.spec.students import FromShape
-from compactbio.training.engine import DeepSpeedEngine
+from compactbio.training.checkpoint import Position
 from compactbio.training.learner import Ensemble, StudentLearner, Teacher, no_teacher
 from compactbio.training.loop import Targets
 from compactbio.training.requests import StageRequest
+from compactbio.training.sharded import DeepSpeedEngine
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,21 @@ class TrainingStage:
     tokenizer: PreTrainedTokenizerBase
 
 
-def build_stage(request: StageRequest, *, rank: int, device: torch.device) -> TrainingStage:
-    """Builds data, teacher, student, objective, learner and engine, in this order."""
+def build_stage(
+    request: StageRequest,
+    *,
+    rank: int,
+    device: torch.device,
+    state: Mapping[str, Tensor] | None = None,
+    position: Position | None = None,
+) -> TrainingStage:
+    """Builds data, teacher, student, objective, learner and engine, in this order: as they are before the first step,
+    or at the position of a checkpoint with its state."""
     spec, section = request.spec, request.section
     store = TokenStore(request.store)
     tokenizer = load_tokenizer(str(request.store / STORE_TOKENIZER), "store", online=False)
-    plan = plan_batch(section.training, spec.cluster)
+    plan = plan_batch(section.training, request.num_workers)
+    precision = plan_precision(section.training, spec.cluster)
     batches = MlmBatches(store, vocabulary(tokenizer), section.training.masking, spec.seed, plan, rank)
 
     def load(reference: str) -> PreTrainedModel:
@@ -61,7 +74,7 @@ def build_stage(request: StageRequest, *, rank: int, device: torch.device) -> Tr
     if isinstance(section, Distill):
         assert teacher is not None
         check_fit(section, student.config, teacher.config, place)
-        dtype = torch.bfloat16 if section.training.precision == "bf16" else torch.float32
+        dtype = _DTYPES[precision]
         targets = Teacher(teacher.to(device, dtype), objective)
         if section.co_teachers:
             models = [load(request.models[f"co_teachers.{at}.model"]) for at in range(len(section.co_teachers))]
@@ -69,7 +82,11 @@ def build_stage(request: StageRequest, *, rank: int, device: torch.device) -> Tr
             others = [(model.to(device, dtype), weight) for model, weight in zip(models, weights, strict=True)]
             targets = Ensemble(targets, others, section.averaging)
     learner = StudentLearner(student, objective).to(device)
-    return TrainingStage(learner, targets, batches, DeepSpeedEngine(learner, section.training, plan, device), tokenizer)
+    start = position.step if position is not None else 0
+    engine = DeepSpeedEngine(learner, section.training, plan, device, precision, state, start)
+    if position is not None:
+        engine.restore_loss_scale(position.loss_scale)
+    return TrainingStage(learner, targets, batches, engine, tokenizer)
 
 
 def _student(

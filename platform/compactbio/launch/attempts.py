@@ -1,0 +1,157 @@
+"""Training that goes on when machines go away: as many attempts with Ray Train as it takes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+from compactbio.launch.failures import JobFailedError, causes
+from compactbio.launch.stopping import StoppedError, Stopping
+from compactbio.spec.base import SpecError
+from compactbio.spec.job import Cluster, JobSpec
+from compactbio.spec.plan import plan_workers
+from compactbio.tracking.journal import has_ended
+from compactbio.training.checkpoint import newest_step
+from compactbio.training.requests import StageRequest
+from compactbio.training.worker import train
+
+_POLL_SECONDS = 2.0
+_LOST_PEER = ("gloo", "NCCL", "Connection", "connection")
+
+
+def train_to_the_end(
+    spec: JobSpec,
+    requests: Callable[[int], list[StageRequest]],
+    storage: Path,
+    stopping: Stopping,
+    note: Callable[[str], None],
+) -> None:
+    """Runs the stages, whose requests depend on the number of workers, until the last one has ended.
+
+    An attempt that fails because a machine, a process or a connection was lost is followed by another one, which
+    goes on from the newest checkpoint. Raises StoppedError when asked to stop, JobFailedError when there are too many
+    failures without progress or too few workers for too long, and what a worker raised for any other reason.
+    """
+    cluster = spec.cluster
+    trainings = [request.section.training for request in requests(cluster.num_workers)]
+    folders = [request.folder for request in requests(cluster.num_workers)]
+    num_failures, reached = 0, _progress(folders)
+    while not all(has_ended(folder) for folder in folders):
+        num_workers = _wait_for_workers(cluster, lambda free: plan_workers(free, trainings, cluster), note)
+        stopping.file.unlink(missing_ok=True)
+        if num_workers < cluster.num_workers:
+            note(f"goes on with {num_workers} of {cluster.num_workers} workers")
+        try:
+            with stopping.by_workers(), _growing(cluster, num_workers, stopping, note):
+                _fit(requests(num_workers), num_workers, cluster, storage)
+        except Exception as error:
+            if stopping.requested:
+                raise StoppedError from error
+            if not _of_machines(error):
+                raise
+            num_failures = 1 if _progress(folders) > reached else num_failures + 1
+            reached = _progress(folders)
+            if num_failures > cluster.max_failures:
+                raise
+            note(f"workers were lost ({_first_line(error)}); failure {num_failures} without progress, starting again")
+        if stopping.requested and not all(has_ended(folder) for folder in folders):
+            raise StoppedError
+
+
+def _fit(requests: list[StageRequest], num_workers: int, cluster: Cluster, storage: Path) -> None:
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    TorchTrainer(
+        train,
+        train_loop_config={"stages": requests},
+        scaling_config=ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=cluster.use_gpu,
+            resources_per_worker={"CPU": cluster.cpus_per_worker} | ({"GPU": 1} if cluster.use_gpu else {}),
+        ),
+        run_config=RunConfig(
+            name=f"ray-{time.time_ns()}",
+            storage_path=str(storage),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+        ),
+    ).fit()
+
+
+def _wait_for_workers(cluster: Cluster, fitting: Callable[[int], int | None], note: Callable[[str], None]) -> int:
+    """How many workers there is room for, as soon as there is room for enough."""
+    give_up = time.monotonic() + 60 * cluster.wait_minutes
+    waiting = False
+    while (num_workers := fitting(_room(cluster))) is None:
+        if not waiting:
+            note(f"waiting for nodes: there is room for {_room(cluster)} of {cluster.num_workers} workers")
+            waiting = True
+        if time.monotonic() > give_up:
+            raise JobFailedError(
+                f"no room for enough workers in {cluster.wait_minutes:g} minutes (cluster.wait_minutes); "
+                "what is done is saved"
+            )
+        time.sleep(_POLL_SECONDS)
+    return num_workers
+
+
+def _room(cluster: Cluster) -> int:
+    """How many workers the nodes that are alive could hold."""
+    total = 0
+    for node in ray.nodes():
+        if node["Alive"]:
+            resources = node["Resources"]
+            fitting = resources.get("CPU", 0.0) // cluster.cpus_per_worker
+            total += int(min(fitting, resources.get("GPU", 0.0)) if cluster.use_gpu else fitting)
+    return total
+
+
+@contextmanager
+def _growing(cluster: Cluster, num_workers: int, stopping: Stopping, note: Callable[[str], None]) -> Iterator[None]:
+    """During the block, workers that are fewer than wanted are asked to save and stop once there is room for all."""
+    if num_workers == cluster.num_workers:
+        yield
+        return
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(_POLL_SECONDS):
+            if _room(cluster) >= cluster.num_workers:
+                note(f"there is room for {cluster.num_workers} workers again")
+                stopping.file.touch()
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _of_machines(error: Exception) -> bool:
+    """Whether an attempt failed because something went away, and not because of what was computed."""
+    found = causes(error)
+    of_ray = (type(cause).__module__.startswith("ray.") for cause in found)
+    return not any(isinstance(cause, SpecError) for cause in found) and (any(of_ray) or any(map(_lost_peer, found)))
+
+
+def _lost_peer(cause: BaseException) -> bool:
+    return isinstance(cause, RuntimeError | ConnectionError) and any(mark in str(cause) for mark in _LOST_PEER)
+
+
+def _progress(folders: list[Path]) -> tuple[int, int]:
+    """Stages that have ended, and the newest checkpoint of the others."""
+    ended = sum(has_ended(folder) for folder in folders)
+    return ended, max((newest_step(folder) for folder in folders if not has_ended(folder)), default=0)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [str(cause).strip().splitlines() for cause in causes(error)]
+    return next((some[0] for some in lines if some), type(error).__name__)
