@@ -1,15 +1,18 @@
-# `make quickstart` and `make test` work on a fresh clone; both make .venv first.
+# `make quickstart`, `make test` and `make test-faults` work on a fresh clone; all make .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint venv clean
+.PHONY: quickstart test test-faults lint venv clean
 
 quickstart: venv
 	$(BIN)/compactbio run jobs/quickstart.yaml
 
 test: lint
 	$(BIN)/python -m pytest
+
+test-faults: venv
+	$(BIN)/python -m pytest -m faults tests/integration
 
 lint: venv
 	$(BIN)/ruff check .

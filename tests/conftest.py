@@ -43,10 +43,19 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("tiny model"))
+
+
+@pytest.fixture(scope="session")
+def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_corpus(tmp_path_factory.mktemp("text") / "corpus.txt")
+
+
+def make_tiny_model(folder: Path) -> Path:
     """A 4-layer BERT of width 32 with random weights, and its tokenizer, as a folder."""
     from transformers import BertConfig, BertForMaskedLM, BertTokenizer, set_seed
 
-    folder = tmp_path_factory.mktemp("tiny model")
+    folder.mkdir(exist_ok=True)
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *"abcdefghijklmnopqrstuvwxyz", *".,"]
     tokens += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
     (folder / "vocab.txt").write_text("\n".join(dict.fromkeys(tokens)) + "\n")
@@ -64,13 +73,11 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def tiny_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def make_tiny_corpus(path: Path) -> Path:
     """200 lines of words, of ragged lengths."""
     import random
 
     draw = random.Random(0)
     lines = [" ".join(draw.choices(WORDS, k=draw.randint(4, 30))) for _ in range(200)]
-    path = tmp_path_factory.mktemp("text") / "corpus.txt"
     path.write_text("\n".join(lines) + "\n")
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from compactbio.data.build import build_store
 from compactbio.models.load import load_tokenizer
 from compactbio.spec.load import from_raw
 
-STEPS, CUT = 5, 2
+STEPS, CUT, POISONED = 5, 2, 3
 
 
 def job(model: Path, corpus: Path, *, num_workers: int, **training: Any) -> dict[str, Any]:
@@ -90,6 +91,60 @@ def train(rank: int, folder: Path, values: dict[str, Any]) -> Found:
     return {"losses": losses, "norms": norms, "rates": rates, "elements": elements}
 
 
+def poison(stage: Any, rank: int) -> tuple[Any, Any]:
+    """The stage's batches and targets, with answers on worker 1 that are not finite in step POISONED."""
+    step = 0
+
+    def batches(number: int) -> Any:
+        nonlocal step
+        step = number
+        return stage.batches(number)
+
+    def targets(batch: Any) -> Any:
+        said = stage.targets(batch)
+        infinite = torch.full_like(said.logits, float("inf"))
+        return replace(said, logits=infinite) if step + 1 == POISONED and rank == 1 else said
+
+    return batches, targets
+
+
+def poisoned(rank: int, folder: Path, values: dict[str, Any]) -> Found:
+    """Trains with a teacher whose answers in step POISONED are not finite, under each ZeRO stage."""
+    from compactbio.training.loop import DivergedError, Span, steps
+    from compactbio.training.requests import StageRequest
+    from compactbio.training.stage import build_stage
+
+    found = {}
+    for zero_stage, raw in enumerate(values["jobs"]):
+        spec, store = from_raw(raw), Path(values["store"])
+        models = {"teacher": str(spec.teacher)}
+        request = StageRequest(spec, "distill", models, store, store, {}, spec.cluster.num_workers)
+        stage = build_stage(request, rank=rank, device=torch.device("cpu"))
+        batches, targets = poison(stage, rank)
+
+        def run(max_skipped: int, stage=stage, batches=batches, targets=targets) -> list[Any]:
+            span = Span(STEPS, max_skipped=max_skipped)
+            return list(steps(stage.engine, stage.learner, targets, batches, span, report_every=1, seed=1))
+
+        reports = run(1)
+        state = stage.engine.state(keep=True)
+        moved = {float(value) for name, value in state.items() if name.startswith("step/")}
+        try:
+            run(0)
+            message = ""
+        except DivergedError as error:
+            message = str(error)
+        found[zero_stage] = {
+            "skipped": [report.step for report in reports if report.skipped],
+            "losses": [report.values.get("loss") for report in reports],
+            "finite": all(bool(value.isfinite().all()) for value in state.values()),
+            "moved": sorted(moved),
+            "message": message,
+        }
+        stage.engine.close()
+    return found
+
+
 def trainings(rank: int, folder: Path, values: dict[str, Any]) -> Found:
     return {each["name"]: train(rank, folder, each) for each in values["runs"]}
 
@@ -161,3 +216,16 @@ def test_another_number_of_workers_goes_on_as_if_it_were_the_same(found: dict[st
         assert resumed["losses"] == pytest.approx(expected, abs=1e-5, rel=0)
     weights, again = (torch.load(found["folder"] / f"{end}.pt") for end in (f"{name} whole", name))
     assert all(torch.allclose(weights[key], again[key], atol=2e-5) for key in weights)
+
+
+def test_a_step_that_is_not_finite_moves_nothing(tiny_model: Path, tiny_corpus: Path, tmp_path: Path) -> None:
+    jobs = [job(tiny_model, tiny_corpus, num_workers=2, zero_stage=stage) for stage in range(4)]
+    corpus = from_raw(jobs[0]).corpus
+    assert corpus is not None
+    store = build_store(corpus, load_tokenizer(str(tiny_model), "teacher", online=False), tmp_path / "stores")
+    for of_rank in on_ranks(poisoned, 2, tmp_path, {"jobs": jobs, "store": str(store)}):
+        for found in of_rank.values():
+            assert found["skipped"] == [POISONED]  # on both workers, although one alone saw it
+            assert [number for number, loss in enumerate(found["losses"], 1) if loss is None] == [POISONED]
+            assert found["finite"] and found["moved"] == [STEPS - 1]
+            assert "step 3 is not finite, and max_skipped_steps is 0" in found["message"]

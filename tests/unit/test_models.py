@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from compactbio.data.batches import Batch
 from compactbio.models.attention import make_observable
 from compactbio.models.forward import Needs, forward
 from compactbio.models.load import load_masked_lm, load_shape
+from compactbio.models.passes import checkpoint_activations, compile_encoder
 from compactbio.models.student import build_student, check_fit, random_student, student_config
 from compactbio.objectives.objective import Objective
 from compactbio.spec.base import SpecError
@@ -81,6 +83,57 @@ def test_forward_agrees_with_the_model_itself(config: PreTrainedConfig, batch: B
     for layer in (0, 2):
         rows = ours.attention[layer].softmax(-1).transpose(1, 2)[real]
         torch.testing.assert_close(rows, theirs.attentions[layer].transpose(1, 2)[real], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
+@pytest.mark.parametrize("observed", [frozenset(), frozenset({1})], ids=["nothing observed", "a layer observed"])
+def test_activations_computed_again_give_the_same_gradients_and_take_less_memory(
+    config: PreTrainedConfig, observed: frozenset[int], batch: Batch
+) -> None:
+    def passes(checkpointed: bool) -> tuple[list[torch.Tensor], int]:
+        torch.manual_seed(1)
+        model = AutoModelForMaskedLM.from_config(config).train()
+        make_observable(model)
+        if checkpointed:
+            checkpoint_activations(model, kept=observed)
+        kept = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        torch.manual_seed(2)  # dropout is on
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            out = forward(model, batch, Needs(logits="masked", hidden=frozenset({1}), attention=observed))
+        assert out.logits is not None
+        seen = [out.logits, out.hidden[1], *(scores.clamp_min(-1e3) for scores in out.attention.values())]
+        sum(some.square().mean() for some in seen).backward()
+        return [parameter.grad for parameter in model.parameters() if parameter.grad is not None], kept
+
+    plain, everything = passes(False)
+    again, less = passes(True)
+    assert len(plain) == len(again)
+    for expected, found in zip(plain, again, strict=True):
+        torch.testing.assert_close(found, expected)
+    assert less < 0.75 * everything
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_a_compiled_encoder_says_the_same_for_batches_of_any_length(batch: Batch) -> None:
+    torch.manual_seed(1)
+    model = AutoModelForMaskedLM.from_config(BertConfig(**SIZES | {"num_hidden_layers": 1})).eval()
+    make_observable(model)
+    shorter = Batch(batch.input_ids[:, :7], batch.real[:, :7], batch.scored[:, :7], batch.labels)
+    needs = Needs(logits="all", hidden=frozenset({1}))
+    with torch.no_grad():
+        plain = [forward(model, some, needs).logits for some in (batch, shorter)]
+        names = set(model.state_dict())
+        compile_encoder(model)
+        compiled = [forward(model, some, needs).logits for some in (batch, shorter)]
+    assert set(model.state_dict()) == names
+    for expected, found in zip(plain, compiled, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_attention_is_seen_before_dropout(batch: Batch) -> None:

@@ -8,13 +8,16 @@ import pytest
 import yaml
 
 from compactbio.launch.plan import describe
+from compactbio.launch.run_folder import locked, resumed_spec, write_spec
 from compactbio.spec.base import SpecError
-from compactbio.spec.job import JobSpec
+from compactbio.spec.job import Cluster, JobSpec
 from compactbio.spec.load import load, load_corpus_job
-from compactbio.spec.plan import plan_batch
+from compactbio.spec.plan import Precision, plan_batch, plan_precision, plan_workers
+from compactbio.spec.training import Training
 
 QUICKSTART = Path(__file__).parents[2] / "jobs" / "quickstart.yaml"
 TRAINING = "stages.distill.training"
+SHORT = "steps: 1, global_batch: 8, lr: 0.1"
 
 
 @pytest.mark.parametrize("path", sorted(QUICKSTART.parent.rglob("*.yaml")), ids=lambda path: path.name)
@@ -58,6 +61,11 @@ def test_the_seven_recipes_plan_to_the_sizes_of_their_paper(recipe: str, million
         (f"{TRAINING}.global_batch=63", f"{TRAINING}.global_batch", "2 workers"),
         (f"{TRAINING}.micro_batch=5", f"{TRAINING}.micro_batch", "5 rows x 2 workers"),
         (f"{TRAINING}.warmup_steps=99999", f"{TRAINING}.warmup_steps", "more than"),
+        (f"{TRAINING}.precision=fp16", f"{TRAINING}.precision", "on CPUs use fp32 or bf16"),
+        (f"{TRAINING}={{{SHORT}, precision: bf16, zero_stage: 0}}", f"{TRAINING}.zero_stage", "ZeRO 1"),
+        (f"{TRAINING}={{{SHORT}, offload_optimiser: true, zero_stage: 0}}", f"{TRAINING}.offload_optimiser", "ZeRO 1"),
+        (f"{TRAINING}.compile=true", f"{TRAINING}.compile", "hide their attention"),
+        ("cluster.min_workers=3", "cluster.min_workers", "more than num_workers 2"),
         (
             "stages.distill.objective.alignment={lambda: 1}",
             "stages.distill.objective.alignment",
@@ -134,6 +142,53 @@ def test_batch_arithmetic() -> None:
     spec = load(QUICKSTART, [f"{TRAINING}.global_batch=96", f"{TRAINING}.micro_batch=null"])
     plan = plan_batch(spec.training_stages()["distill"].training, spec.cluster.num_workers)
     assert (plan.num_workers, plan.accumulation, plan.micro_batch) == (2, 2, 24)
+
+
+@pytest.mark.parametrize(
+    ("available", "fewest", "micro", "workers"),
+    [
+        (8, None, None, 8),
+        (9, None, None, 8),
+        (7, None, None, None),
+        (7, 1, None, 6),
+        (7, 1, 8, 6),
+        (5, 1, 24, 4),
+        (3, 4, None, None),
+    ],
+)
+def test_how_many_workers_a_job_goes_on_with(
+    available: int, fewest: int | None, micro: int | None, workers: int | None
+) -> None:
+    training = Training(steps=1, global_batch=192, lr=0.1, micro_batch=micro)
+    assert plan_workers(available, [training], Cluster(num_workers=8, min_workers=fewest)) == workers
+
+
+@pytest.mark.parametrize(
+    ("given", "gpu", "stage", "precision"),
+    [(None, True, 1, "bf16"), (None, True, 0, "fp32"), (None, False, 1, "fp32"), ("fp32", True, 1, "fp32")],
+)
+def test_precision_is_that_of_the_hardware_unless_told(
+    given: Precision | None, gpu: bool, stage: int, precision: Precision
+) -> None:
+    training = Training(steps=1, global_batch=8, lr=0.1, precision=given, zero_stage=stage)
+    assert plan_precision(training, Cluster(use_gpu=gpu)) == precision
+
+
+def test_a_resumed_run_keeps_its_spec_unless_changes_are_allowed(tmp_path: Path) -> None:
+    spec = load(QUICKSTART)
+    write_spec(spec, tmp_path)
+    assert resumed_spec(tmp_path, None, [], allow_changes=False) == spec
+    assert resumed_spec(tmp_path, QUICKSTART, [], allow_changes=False) == spec
+    changes = [f"{TRAINING}.lr=0.5", "seed=2"]
+    with pytest.raises(
+        SpecError, match=r"seed: 2 instead of 1\nstages.distill.training.lr: 0.5 instead of 0.0005\n.*allow"
+    ):
+        resumed_spec(tmp_path, None, changes, allow_changes=False)
+    assert resumed_spec(tmp_path, None, changes, allow_changes=True) == load(QUICKSTART, changes)
+    with pytest.raises(SpecError, match="not the folder of a run"):
+        resumed_spec(tmp_path / "nothing", None, [], allow_changes=False)
+    with locked(tmp_path), pytest.raises(SpecError, match="another process is running"), locked(tmp_path):
+        pass
 
 
 def test_a_scaled_job_is_its_base_with_what_stands_in(tmp_path: Path) -> None:

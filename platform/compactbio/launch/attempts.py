@@ -21,6 +21,7 @@ from compactbio.training.requests import StageRequest
 from compactbio.training.worker import train
 
 _POLL_SECONDS = 2.0
+_LONGEST_REASON = 150
 _LOST_PEER = ("gloo", "NCCL", "Connection", "connection")
 
 
@@ -58,7 +59,7 @@ def train_to_the_end(
             reached = _progress(folders)
             if num_failures > cluster.max_failures:
                 raise
-            note(f"workers were lost ({_first_line(error)}); failure {num_failures} without progress, starting again")
+            note(f"workers were lost ({_what(error)}); failure {num_failures} without progress, starting again")
         if stopping.requested and not all(has_ended(folder) for folder in folders):
             raise StoppedError
 
@@ -138,12 +139,17 @@ def _growing(cluster: Cluster, num_workers: int, stopping: Stopping, note: Calla
 def _of_machines(error: Exception) -> bool:
     """Whether an attempt failed because something went away, and not because of what was computed."""
     found = causes(error)
-    of_ray = (type(cause).__module__.startswith("ray.") for cause in found)
-    return not any(isinstance(cause, SpecError) for cause in found) and (any(of_ray) or any(map(_lost_peer, found)))
+    return not any(isinstance(cause, SpecError) for cause in found) and any(map(_is_loss, found))
 
 
-def _lost_peer(cause: BaseException) -> bool:
-    return isinstance(cause, RuntimeError | ConnectionError) and any(mark in str(cause) for mark in _LOST_PEER)
+def _is_loss(cause: BaseException) -> bool:
+    return _of_ray(cause) or (
+        isinstance(cause, RuntimeError | ConnectionError) and any(mark in str(cause) for mark in _LOST_PEER)
+    )
+
+
+def _of_ray(cause: BaseException) -> bool:
+    return type(cause).__module__.startswith("ray.")
 
 
 def _progress(folders: list[Path]) -> tuple[int, int]:
@@ -152,6 +158,8 @@ def _progress(folders: list[Path]) -> tuple[int, int]:
     return ended, max((newest_step(folder) for folder in folders if not has_ended(folder)), default=0)
 
 
-def _first_line(error: Exception) -> str:
-    lines = [str(cause).strip().splitlines() for cause in causes(error)]
-    return next((some[0] for some in lines if some), type(error).__name__)
+def _what(error: Exception) -> str:
+    """The cause in a few words, and rather what Ray says than that a peer's connection is gone."""
+    cause = max(causes(error), key=_of_ray)
+    line = (str(cause).strip().splitlines() or [""])[0]
+    return f"{type(cause).__name__}: {line[:_LONGEST_REASON]}"

@@ -112,6 +112,22 @@ def plan(spec: Path, overrides: tuple[str, ...]) -> None:
 
 
 @main.command()
+@spec_argument
+@overrides_option
+@data_option
+@click.option("--stage", help="The training stage; the first one when left out.")
+@click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Steps, after one to warm up.")
+def bench(spec: Path, overrides: tuple[str, ...], stage: str | None, steps: int) -> None:
+    """Measure the training step of SPEC on this machine: speed, utilisation, memory, where the time goes."""
+    job = load(spec, list(overrides))
+    environment.allow_downloads(job.online)
+    from compactbio.launch.bench import bench as lines
+
+    for line in lines(job, stage, steps):
+        click.echo(line)
+
+
+@main.command()
 def doctor() -> None:
     """Print what this machine has and what will be used of it."""
     from compactbio.launch.doctor import describe

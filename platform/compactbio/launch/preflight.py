@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
     if spec.cluster.address is None:
         with needed():
             check_cores(spec.cluster, len(os.sched_getaffinity(0)), "this machine has")
+    for name, training_stage in spec.training_stages().items():
+        if training_stage.training.compile and not spec.cluster.use_gpu and not shutil.which("g++"):
+            with needed():
+                raise SpecError.at(f"stages.{name}.training.compile", "there is no C++ compiler (g++) on this machine")
     if spec.store is not None:
         read_manifest(Path(spec.store).expanduser())
     if spec.corpus is not None:

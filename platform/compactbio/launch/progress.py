@@ -16,6 +16,11 @@ from compactbio.tracking import metrics
 from compactbio.tracking.journal import Follower
 
 
+def say(console: Console, text: str) -> None:
+    """Prints a line as it is: neither coloured nor broken nor read as markup."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 class Display:
     """Shows the events of a run's journals."""
 
@@ -52,7 +57,7 @@ class Display:
                     case "metrics" if event["num_steps"]:
                         self._metrics(folder, event)
                     case "note":
-                        self._console.print(f"{_clock(event)}  {self._names[folder]}: {event['text']}", highlight=False)
+                        say(self._console, f"{_clock(event)}  {self._names[folder]}: {event['text']}")
                     case "end":
                         self._end(folder, event)
 
@@ -60,7 +65,7 @@ class Display:
         self._started[folder] = event["time"]
         self._names[folder] = event["name"]
         if not self._live:
-            self._console.print(f"{_clock(event)}  {event['name']}: started", highlight=False)
+            say(self._console, f"{_clock(event)}  {event['name']}: started")
 
     def _metrics(self, folder: Path, event: dict[str, Any]) -> None:
         if folder not in self._tasks:
@@ -78,9 +83,7 @@ class Display:
         task = self._tasks.pop(folder, None)
         if task is not None:
             self._progress.remove_task(task)
-        self._console.print(
-            f"{_clock(event)}  {self._names[folder]}: {event['status'].lower()} in {seconds:.0f} s", highlight=False
-        )
+        say(self._console, f"{_clock(event)}  {self._names[folder]}: {event['status'].lower()} in {seconds:.0f} s")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from compactbio.launch import environment, preflight, stages
 from compactbio.launch.failures import failures
-from compactbio.launch.progress import Display, repeating
+from compactbio.launch.progress import Display, repeating, say
 from compactbio.launch.ray_session import ray_session
 from compactbio.launch.run_folder import create_run_folder, git_sha, locked, resumed_spec, write_spec
 from compactbio.launch.stopping import StoppedError, Stopping
@@ -68,7 +68,7 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
         store = _open_store(uri, experiment, storage)
         folder = resume or create_run_folder(spec)
         stack.enter_context(locked(folder))
-        console.print(f"run folder {folder}", highlight=False, soft_wrap=True)
+        say(console, f"run folder {folder}")
         stopping = stack.enter_context(listening(folder))
         following = stack.enter_context(_Following(folder, store, console))
         if resume is not None:
@@ -124,14 +124,14 @@ class _Following:
             self._store.catch_up(self._sent)
         except TrackingError as error:
             if self.complete:
-                self._console.print(
-                    f"MLflow does not take the metrics; they wait in the journals and are tried again: {error}",
-                    highlight=False,
+                say(
+                    self._console,
+                    f"MLflow does not take the metrics, which wait in the journals: {error}",
                 )
             self.complete = False
         else:
             if not self.complete:
-                self._console.print("MLflow takes the metrics again", highlight=False)
+                say(self._console, "MLflow takes the metrics again")
             self.complete = True
 
 

@@ -101,9 +101,12 @@ def _sharding(spec: JobSpec, stage: Pretrain | Distill, place: str) -> Iterator[
         yield Problem(f"{place}.precision", "fp16 runs on GPUs only (cluster.use_gpu); on CPUs use fp32 or bf16")
     if training.precision in ("bf16", "fp16") and training.zero_stage == 0:
         yield Problem(f"{place}.zero_stage", f"{training.precision} needs ZeRO 1 at least, which keeps fp32 weights")
+    observed = sorted({"compact", "layer", "attention"} & set(stage.objective.terms()))
+    if training.compile and observed:
+        yield Problem(f"{place}.compile", f"compiled layers hide their attention, which {observed[0]} compares")
     if training.offload_optimiser and training.zero_stage == 0:
         yield Problem(f"{place}.offload_optimiser", "needs ZeRO 1 at least")
-    if cluster.min_workers and training.global_batch % cluster.min_workers:
+    if 1 < (cluster.min_workers or 1) <= cluster.num_workers and training.global_batch % (cluster.min_workers or 1):
         yield Problem(
             f"{place}.global_batch",
             f"{training.global_batch} rows cannot be dealt evenly to {cluster.min_workers} workers "

@@ -84,10 +84,11 @@ class Training(Optimiser):
 
     activation_checkpointing: bool = False
     """Compute the activations of a layer again in the backward pass instead of keeping them: less memory, a third
-    more work."""
+    more work. Layers whose attention a term compares keep theirs."""
 
     compile: bool = False
-    """Compile the student's and the teacher's encoder with torch.compile."""
+    """Compile the student's and the teacher's encoder with torch.compile, which needs a C++ compiler on CPUs; not with
+    terms that compare attention."""
 
     max_skipped_steps: Annotated[int, Field(ge=0)] = 0
     """A step whose loss or gradient is not finite moves nothing. So many of them are skipped, and logged with the

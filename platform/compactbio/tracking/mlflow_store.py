@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -43,6 +44,7 @@ class MlflowStore:
         self._runs: dict[Path, str] = {}
         self._names: dict[Path, str] = {}
         self._open: set[str] = set()
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it says is in the TrackingError
         try:
             self._client = MlflowClient(tracking_uri=uri)
             if not uri.startswith(("http://", "https://")):
@@ -61,8 +63,8 @@ class MlflowStore:
                 if folder not in self._runs:
                     self._start(folder, events[0])
                 self._send(self._runs[folder], events)
-        except (MlflowException, OSError) as error:
-            raise TrackingError(str(error).splitlines()[0]) from error
+        except Exception as error:  # whatever the client, its driver or a server says: a run does not fail of it
+            raise TrackingError((str(error).splitlines() or [type(error).__name__])[0]) from error
 
     def run_id(self, folder: Path) -> str:
         """The MLflow run of the journal in `folder`."""
@@ -70,7 +72,7 @@ class MlflowStore:
 
     def end_open_runs(self, status: Literal["FAILED", "KILLED"]) -> None:
         """Marks every run that has not ended; as far as the store answers."""
-        with suppress(MlflowException, OSError):
+        with suppress(Exception):
             for run_id in sorted(self._open):
                 self._client.set_terminated(run_id, status=status)
                 self._open.discard(run_id)

@@ -99,9 +99,7 @@ class CheckpointFolder:
         except Exception as error:  # safetensors has errors of its own for a full disk
             kept = self._steps()
             last = f"the newest whole one is that of step {kept[-1]}" if kept else "there is none before it"
-            self._warn(
-                f"the checkpoint of step {position.step} could not be written ({error}); {last}; the run goes on"
-            )
+            self._warn(f"the checkpoint of step {position.step} cannot be written ({error}); {last}; the run goes on")
             return
         self._retain()
 

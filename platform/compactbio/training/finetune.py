@@ -100,7 +100,7 @@ def run_cell(cell: Cell) -> CellResult:
     learner, new = _build_learner(cell, task.names)
     batches = TaskBatches(task.train.rows, cell.tuning.batch, cell.seed, tokenizer.pad_token_id)
     num_steps = batches.num_steps(cell.tuning.epochs)
-    optimiser = build_optimiser(learner, cell.tuning, scales=_rates(learner, cell.tuning, new))
+    optimiser = build_optimiser(learner, cell.tuning, scales=learning_rates(learner, cell.tuning, new))
     warmup_steps = round(cell.tuning.warmup_share * num_steps)
     schedule = build_schedule(cell.tuning, steps=num_steps, warmup_steps=warmup_steps)
     engine = LocalEngine(
@@ -156,7 +156,7 @@ def _build_learner(cell: Cell, names: list[str]) -> tuple[TaskLearner, frozenset
     return learner, frozenset(f"model.{name}" for name in info["missing_keys"])
 
 
-def _rates(learner: TaskLearner, tuning: Tuning, new: frozenset[str]) -> dict[str, float]:
+def learning_rates(learner: TaskLearner, tuning: Tuning, new: frozenset[str]) -> dict[str, float]:
     """Each parameter's share of the learning rate: more for new weights, less for each layer below the head."""
     depth = learner.model.config.num_hidden_layers
     rates = {}

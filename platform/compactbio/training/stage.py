@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from compactbio.data.batches import MlmBatches
 from compactbio.data.store import TokenStore
 from compactbio.models.load import load_masked_lm, load_shape, load_tokenizer, vocabulary
+from compactbio.models.passes import checkpoint_activations, compile_encoder
 from compactbio.models.student import build_student, check_fit, random_student, student_config
 from compactbio.objectives.objective import Objective
 from compactbio.spec.job import STORE_TOKENIZER, Distill, start_field
@@ -35,6 +36,7 @@ class TrainingStage:
     batches: MlmBatches
     engine: DeepSpeedEngine
     tokenizer: PreTrainedTokenizerBase
+    teachers: tuple[PreTrainedModel, ...] = ()
 
 
 def build_stage(
@@ -71,22 +73,30 @@ def build_stage(
     torch.manual_seed(spec.seed)  # its projections start alike on every worker, whatever was drawn before
     objective = Objective(section.objective, student.config, teacher.config if teacher is not None else None)
     targets: Targets = no_teacher
+    teachers: tuple[PreTrainedModel, ...] = ()
     if isinstance(section, Distill):
         assert teacher is not None
         check_fit(section, student.config, teacher.config, place)
         dtype = _DTYPES[precision]
         targets = Teacher(teacher.to(device, dtype), objective)
+        teachers = (teacher,)
         if section.co_teachers:
             models = [load(request.models[f"co_teachers.{at}.model"]) for at in range(len(section.co_teachers))]
             weights = [other.weight for other in section.co_teachers]
             others = [(model.to(device, dtype), weight) for model, weight in zip(models, weights, strict=True)]
             targets = Ensemble(targets, others, section.averaging)
+            teachers += tuple(models)
     learner = StudentLearner(student, objective).to(device)
+    if section.training.activation_checkpointing:
+        checkpoint_activations(student, kept=objective.student_needs.attention)
+    if section.training.compile:
+        for model in (student, *teachers):
+            compile_encoder(model)
     start = position.step if position is not None else 0
     engine = DeepSpeedEngine(learner, section.training, plan, device, precision, state, start)
     if position is not None:
         engine.restore_loss_scale(position.loss_scale)
-    return TrainingStage(learner, targets, batches, engine, tokenizer)
+    return TrainingStage(learner, targets, batches, engine, tokenizer, teachers)
 
 
 def _student(
