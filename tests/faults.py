@@ -107,8 +107,8 @@ class Job:
         self.process.send_signal(number)
 
     def kill_driver(self) -> None:
-        """SIGKILL, and until the processes that it started are gone."""
-        family = self._family()
+        """SIGKILL, and until the processes that it started are gone, Ray's agents excepted, which take minutes."""
+        family = [each for each in self._family() if "Agent" not in " ".join(each.cmdline())]
         self.process.kill()
         self.process.wait()
         _, alive = psutil.wait_procs(family, timeout=60)

@@ -81,7 +81,7 @@ def train(rank: int, folder: Path, values: dict[str, Any]) -> Found:
             saved = stage.engine.state(keep=rank == 0)
             if rank == 0:
                 folder_ = checkpoints(values["save"])
-                folder_.save(Position(CUT, 0, spec.digest()), saved)
+                folder_.save(Position(CUT, 0, spec.digest(), "data"), saved)
                 folder_.wait()
     weights = stage.engine.full_weights(stage.learner)
     elements = stage.engine.optimiser_state_elements()

@@ -309,7 +309,7 @@ def test_widths_that_differ_are_compared_through_a_projection() -> None:
     totals = learner(batch, targets(batch))
     totals.sum().backward()
     assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in objective.parameters())
-    found = dict(zip(objective.parts, (totals / objective.count(batch)).tolist(), strict=True))
+    found = dict(zip((*objective.parts, *objective.measures), (totals / objective.count(batch)).tolist(), strict=True))
     reference = Reference(student, teacher, batch)
     shared = objective.projections["shared"]
     total = sum(
@@ -355,6 +355,16 @@ def test_agreement_is_measured_on_held_out_rows_and_not_trained() -> None:
     assert StudentLearner(bert(2), objective).train()(batch, Teacher(bert(2), objective)(batch)).shape == (1,)
 
 
+@pytest.mark.parametrize("terms", [{"soft_labels": {}}, {"hidden": {"loss": "mse", "layer_map": [0, 1]}}])
+def test_the_mlm_loss_is_measured_where_no_term_trains_it(terms: dict[str, object]) -> None:
+    batch = ragged([6, 3, 5])
+    expected = found_of({"mlm": {}, "output": {}}, batch)["mlm"]
+    assert found_of(terms, batch)["loss/mlm"] == pytest.approx(expected)
+    objective = Objective(spec.Objective.model_validate_json(json.dumps(terms)), bert(2).config, bert(4).config)
+    learner = StudentLearner(bert(2), objective).train()
+    assert learner(batch, Teacher(bert(4), objective)(batch)).shape == (len(objective.parts),)
+
+
 def test_counts_are_the_denominators_of_the_equations() -> None:
     batch = ragged([6, 3, 5])
     objective = Objective(OBJECTIVE, bert(2).config)
@@ -380,6 +390,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn_from_it() -> None:
     soft.backward()
     assert max(float(value.grad.abs().max()) for value in student.parameters() if value.grad is not None) < 1e-9
     totals.pop("agreement")
+    totals.pop("loss/mlm")
     assert all(float(total) == pytest.approx(0, abs=1e-9) for total in totals.values()), totals
 
 

@@ -42,6 +42,7 @@ def train_to_the_end(
     trainings = [request.section.training for request in requests(cluster.num_workers)]
     folders = [request.folder for request in requests(cluster.num_workers)]
     num_failures, reached = 0, _progress(folders)
+    give_up = None
     while not all(has_ended(folder) for folder in folders):
         num_workers = _wait_for_workers(cluster, lambda free: plan_workers(free, trainings, cluster), note)
         stopping.file.unlink(missing_ok=True)
@@ -55,6 +56,11 @@ def train_to_the_end(
                 raise StoppedError from error
             if not _of_machines(error):
                 raise
+            if _no_room(error):
+                give_up = give_up or _deadline(cluster)
+                _wait_a_little(give_up, cluster)
+                continue
+            give_up = None
             num_failures = 1 if _progress(folders) > reached else num_failures + 1
             reached = _progress(folders)
             if num_failures > cluster.max_failures:
@@ -66,10 +72,11 @@ def train_to_the_end(
 
 def _fit(requests: list[StageRequest], num_workers: int, cluster: Cluster, storage: Path) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.torch import TorchConfig, TorchTrainer
 
     TorchTrainer(
         train,
+        torch_config=TorchConfig(timeout_s=max(1800, round(120 * cluster.hang_minutes))),
         train_loop_config={"stages": requests},
         scaling_config=ScalingConfig(
             num_workers=num_workers,
@@ -86,19 +93,27 @@ def _fit(requests: list[StageRequest], num_workers: int, cluster: Cluster, stora
 
 def _wait_for_workers(cluster: Cluster, fitting: Callable[[int], int | None], note: Callable[[str], None]) -> int:
     """How many workers there is room for, as soon as there is room for enough."""
-    give_up = time.monotonic() + 60 * cluster.wait_minutes
+    give_up = _deadline(cluster)
     waiting = False
     while (num_workers := fitting(_room(cluster))) is None:
         if not waiting:
             note(f"waiting for nodes: there is room for {_room(cluster)} of {cluster.num_workers} workers")
             waiting = True
-        if time.monotonic() > give_up:
-            raise JobFailedError(
-                f"no room for enough workers in {cluster.wait_minutes:g} minutes (cluster.wait_minutes); "
-                "what is done is saved"
-            )
-        time.sleep(_POLL_SECONDS)
+        _wait_a_little(give_up, cluster)
     return num_workers
+
+
+def _deadline(cluster: Cluster) -> float:
+    return time.monotonic() + 60 * cluster.wait_minutes
+
+
+def _wait_a_little(give_up: float, cluster: Cluster) -> None:
+    if time.monotonic() > give_up:
+        raise JobFailedError(
+            f"no room for enough workers in {cluster.wait_minutes:g} minutes (cluster.wait_minutes); "
+            "what is done is saved"
+        )
+    time.sleep(_POLL_SECONDS)
 
 
 def _room(cluster: Cluster) -> int:
@@ -140,6 +155,11 @@ def _of_machines(error: Exception) -> bool:
     """Whether an attempt failed because something went away, and not because of what was computed."""
     found = causes(error)
     return not any(isinstance(cause, SpecError) for cause in found) and any(map(_is_loss, found))
+
+
+def _no_room(error: Exception) -> bool:
+    """Whether Ray found no place for the workers: other jobs have it, or a dead node is still counted."""
+    return any(type(cause).__name__ == "WorkerGroupStartupTimeoutError" for cause in causes(error))
 
 
 def _is_loss(cause: BaseException) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ class Display:
             self._tasks[folder] = self._progress.add_task(name, total=event["num_steps"], note="")
         values = event["values"]
         self._progress.update(self._tasks[folder], completed=event["step"])
-        if metrics.LOSS.name in values:
+        if {metrics.LOSS.name, metrics.TOKENS_PER_SECOND.name} <= values.keys():
             speed = values[metrics.TOKENS_PER_SECOND.name]
             note = f"loss {values[metrics.LOSS.name]:8.4f}  {speed:8,.0f} tokens/s"
             self._progress.update(self._tasks[folder], note=note)
@@ -86,23 +85,25 @@ class Display:
         say(self._console, f"{_clock(event)}  {self._names[folder]}: {event['status'].lower()} in {seconds:.0f} s")
 
 
-@contextmanager
-def repeating(action: Callable[[], None], every_seconds: float) -> Iterator[None]:
-    """Calls `action` from a thread of its own during the block, and once more behind it."""
-    stop = threading.Event()
+class Repeating:
+    """Calls an action from a thread of its own every so often, and once more at the end."""
 
-    def loop() -> None:
-        while not stop.wait(every_seconds):
-            action()
+    def __init__(self, action: Callable[[], None], every_seconds: float) -> None:
+        self._action = action
+        self._every_seconds = every_seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
 
-    thread = threading.Thread(target=loop, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-        action()
+    def close(self, patience: float | None = None) -> None:
+        """Ends it behind a last call; waits no longer than `patience` seconds for that."""
+        self._over.set()
+        self._thread.join(patience)
+
+    def _loop(self) -> None:
+        while not self._over.wait(self._every_seconds):
+            self._action()
+        self._action()
 
 
 def _clock(event: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from compactbio.launch import environment, preflight, stages
 from compactbio.launch.failures import failures
-from compactbio.launch.progress import Display, repeating, say
+from compactbio.launch.progress import Display, Repeating, say
 from compactbio.launch.ray_session import ray_session
 from compactbio.launch.run_folder import create_run_folder, git_sha, locked, resumed_spec, write_spec
 from compactbio.launch.stopping import StoppedError, Stopping
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _DISPLAY_EVERY_SECONDS = 0.5
 _TRACK_EVERY_SECONDS = 5.0
+_PATIENCE_SECONDS = 5.0  # with MLflow, when somebody is about to kill this process
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,16 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
     env_vars = environment.for_workers(use_gpu=spec.cluster.use_gpu, online=spec.online)
     quiet_transformers()
     preflight.check(spec)
-    storage = Path(spec.storage).expanduser().resolve()
+    storage = resume.parent if resume is not None else Path(spec.storage).expanduser().resolve()
     uri, experiment = tracking_uri(spec.tracking, storage), spec.tracking.experiment or spec.name
-    with ExitStack() as stack:
+    with ExitStack() as lock, ExitStack() as stack:  # the lock is given up last, when no worker is left
+        if resume is not None:
+            lock.enter_context(locked(resume))
         stack.enter_context(ray_session(spec.cluster, env_vars))
         store = _open_store(uri, experiment, storage)
         folder = resume or create_run_folder(spec)
-        stack.enter_context(locked(folder))
+        if resume is None:
+            lock.enter_context(locked(folder))
         say(console, f"run folder {folder}")
         stopping = stack.enter_context(listening(folder))
         following = stack.enter_context(_Following(folder, store, console))
@@ -86,14 +90,14 @@ def send_journals(folder: Path) -> str:
     storage = folder.resolve().parent
     uri = tracking_uri(spec.tracking, storage)
     with locked(folder):
-        _open_store(uri, spec.tracking.experiment or spec.name, storage).catch_up(Follower(folder))
+        _open_store(uri, spec.tracking.experiment or spec.name, storage, live=False).catch_up(Follower(folder))
     return uri
 
 
-def _open_store(uri: str, experiment: str, storage: Path) -> MlflowStore:
+def _open_store(uri: str, experiment: str, storage: Path, *, live: bool = True) -> MlflowStore:
     from compactbio.tracking.mlflow_store import MlflowStore
 
-    return MlflowStore(uri, experiment, storage / "mlartifacts")
+    return MlflowStore(uri, experiment, storage / "mlartifacts", live=live)
 
 
 class _Following:
@@ -104,30 +108,29 @@ class _Following:
         self._store = store
         self._console = console
         self._display = Display(console)
-        self._threads = ExitStack()
         self.complete = True
         """Whether MLflow has everything so far."""
 
     def __enter__(self) -> _Following:
-        self._threads.enter_context(self._display)
-        self._threads.enter_context(repeating(lambda: self._display.catch_up(self._shown), _DISPLAY_EVERY_SECONDS))
-        self._threads.enter_context(repeating(self._track, _TRACK_EVERY_SECONDS))
+        self._display.__enter__()
+        self._showing = Repeating(lambda: self._display.catch_up(self._shown), _DISPLAY_EVERY_SECONDS)
+        self._tracking = Repeating(self._track, _TRACK_EVERY_SECONDS)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self._threads.close()
-        if kind is not None:
-            self._store.end_open_runs("KILLED" if issubclass(kind, StoppedError) else "FAILED")
+        stopped = kind is not None and issubclass(kind, StoppedError)
+        self._tracking.close(_PATIENCE_SECONDS if stopped else None)
+        self._showing.close()
+        self._display.__exit__(kind, *error)
+        if kind is not None and self.complete:
+            self._store.end_open_runs("KILLED" if stopped else "FAILED")
 
     def _track(self) -> None:
         try:
             self._store.catch_up(self._sent)
         except TrackingError as error:
             if self.complete:
-                say(
-                    self._console,
-                    f"MLflow does not take the metrics, which wait in the journals: {error}",
-                )
+                say(self._console, f"MLflow does not take the metrics, which wait in the journals: {error}")
             self.complete = False
         else:
             if not self.complete:

@@ -10,8 +10,8 @@ from pathlib import Path
 from compactbio.training.requests import STOP_FILE
 
 
-class StoppedError(RuntimeError):
-    """The job was asked to stop, and can be resumed."""
+class StoppedError(BaseException):
+    """The job was asked to stop, and can be resumed. No library that catches exceptions may catch it."""
 
 
 class Stopping:

@@ -19,6 +19,7 @@ from compactbio.objectives.terms import (
     JointTerm,
     LayerPair,
     LogitTerm,
+    MlmMeasure,
     MlmTerm,
     Project,
     Term,
@@ -49,7 +50,9 @@ class Objective(nn.Module):
         self.parts = tuple(part for term in self._terms for part in term.parts)
         self.student_needs = Needs.union(term.student_needs for term in self._terms)
         self.teacher_needs = Needs.union(term.teacher_needs for term in self._terms)
-        self._measures: list[Term] = [AgreementTerm()] if self.teacher_needs.logits is not None else []
+        self._measures: list[Term] = [] if "mlm" in self.parts else [MlmMeasure()]
+        self._measures += [AgreementTerm()] if self.teacher_needs.logits is not None else []
+        self.measured_needs = Needs.union([self.student_needs, *(term.student_needs for term in self._measures)])
         self.measures = tuple(part for term in self._measures for part in term.parts)
 
     def count(self, batch: Batch) -> Tensor:

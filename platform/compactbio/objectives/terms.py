@@ -61,6 +61,12 @@ class MlmTerm:
         return losses.mlm_sum(_full(student.logits_at("masked", batch)), batch.labels)[None]
 
 
+class MlmMeasure(MlmTerm):
+    """The same where no term of the objective trains it: measured on held-out rows."""
+
+    parts = ("loss/mlm",)
+
+
 class LogitTerm:
     """A loss between the logits of both sides, a mean over positions (and over `entries` numbers at each)."""
 

@@ -19,6 +19,8 @@ from compactbio.spec.training import Positive, Training
 STAGE_PREFIX = "stage:"
 STORE_TOKENIZER = "tokenizer"
 """The tokenizer's folder in a token store."""
+RESERVED = frozenset({"corpus", "report", "ray", "stop", "lock"})
+"""Names in a run's folder that are no stage's."""
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
 
 
@@ -207,8 +209,9 @@ class JobSpec(Section):
     @classmethod
     def _names(cls, stages: dict[str, Stage]) -> dict[str, Stage]:
         for name in stages:
-            if not re.match(NAME, name) or name in ("corpus", "report"):
-                raise ValueError(f"'{name}' cannot name a stage: use letters, digits, - and _, not corpus or report")
+            if not re.match(NAME, name) or name in RESERVED:
+                reserved = ", ".join(sorted(RESERVED))
+                raise ValueError(f"'{name}' cannot name a stage: use letters, digits, - and _, none of {reserved}")
         return stages
 
     def digest(self) -> str:

@@ -11,12 +11,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["start", "params", "metrics", "artifact", "model", "note", "end"]
 FILE_NAME = "journal.jsonl"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Journal:
@@ -78,15 +78,21 @@ class Journal:
             self._append("end", {"status": "FINISHED"})
             self._ended = True
 
-    def sync(self) -> None:
-        """Waits until everything is on disk, as far as it has room."""
-        with self._lock, suppress(OSError):
-            self._flush()
+    def sync(self) -> bool:
+        """Waits until everything is on disk. Returns whether it is: a full disk has no room for it."""
+        with self._lock:
+            try:
+                self._flush()
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                return False
             handle = os.open(self._path, os.O_RDONLY)
             try:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+        return True
 
     def _append(self, kind: Kind, content: dict[str, Any]) -> None:
         line = json.dumps({"kind": kind, "time": time.time(), **content})
@@ -96,7 +102,7 @@ class Journal:
             try:
                 self._flush()
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno not in _FULL:
                     raise
 
     def _flush(self) -> None:

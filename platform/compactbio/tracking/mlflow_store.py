@@ -32,12 +32,14 @@ class MlflowStore:
     The journal of the folder itself is the parent run; each one below is a child of the nearest above it.
     """
 
-    def __init__(self, uri: str, experiment: str, artifacts: Path) -> None:
-        """`artifacts` is where a new experiment in a local store keeps its files; a server has a place of its own.
+    def __init__(self, uri: str, experiment: str, artifacts: Path, *, live: bool = True) -> None:
+        """`artifacts` is where a new experiment in a local store keeps its files; a server has a place of its own. A
+        run that goes on is `live`: one that is found has the status of a running one again.
 
         Raises SpecError where the store can never be used. A server that does not answer yet may do so later.
         """
         self._uri = uri
+        self._live = live
         self._experiment = experiment
         self._location = artifacts.resolve().as_uri() if uri.startswith("sqlite:") else None
         self._experiment_id: str | None = None
@@ -94,7 +96,8 @@ class MlflowStore:
         found = self._client.search_runs([experiment], f"tags.`{JOURNAL_TAG}` = '{name}'", max_results=1)
         if found:
             run_id = found[0].info.run_id
-            self._client.update_run(run_id, status="RUNNING")
+            if self._live:
+                self._client.update_run(run_id, status="RUNNING")
         else:
             tags = {**first["tags"], JOURNAL_TAG: name}
             if above is not None:

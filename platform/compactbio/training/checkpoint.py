@@ -8,6 +8,7 @@ import re
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from compactbio.data.whole import whole_folder
+from compactbio.spec.base import SpecError
 from compactbio.spec.training import Checkpoints as Section
 
 CHECKPOINTS_FOLDER = "checkpoints"
@@ -37,8 +39,11 @@ class Position:
     """Of these, how many moved nothing."""
 
     spec_digest: str
+    data_fingerprint: str
+    """Of the token store."""
+
     score: float | None = None
-    """Held-out loss behind this very step, if it was taken; lower is better."""
+    """Held-out loss behind this very step, if it was taken and is a number; lower is better."""
 
     loss_scale: dict[str, float] = field(default_factory=dict)
     """fp16's."""
@@ -57,15 +62,24 @@ class CheckpointFolder:
         """The newest checkpoint that is what it was when it was written; damaged ones are renamed, and said."""
         for half in self._folder.glob(".step-*"):
             shutil.rmtree(half, ignore_errors=True)
-        for step in reversed(self._steps()):
+        steps = self._steps()
+        while steps:
+            step = steps.pop()
             try:
                 return _verified(self._path(step))
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except SpecError:
+                raise  # whole, but not for this version
+            except (FileNotFoundError, ValueError, KeyError) as error:
                 aside = self._folder / f"damaged-step-{step}"
                 shutil.rmtree(aside, ignore_errors=True)
                 self._path(step).rename(aside)
-                self._warn(f"the checkpoint of step {step} is damaged ({error}); going back to the one before it")
+                back = f"that of step {steps[-1]}" if steps else "the first step: THERE IS NO OTHER ONE"
+                self._warn(f"the checkpoint of step {step} is damaged ({error}); going back to {back}")
         return None
+
+    def best_score(self) -> float:
+        """The lowest held-out loss that a checkpoint has; infinity without one."""
+        return min((score for _, score in self._scores()), default=float("inf"))
 
     def tensors(self, position: Position) -> dict[str, Tensor]:
         """The state that was saved at a position."""
@@ -80,11 +94,12 @@ class CheckpointFolder:
         self._writing = threading.Thread(target=self._write, args=(position, tensors))
         self._writing.start()
 
-    def wait(self) -> None:
-        """Until what is being written is on disk."""
+    def wait(self) -> int:
+        """Waits until what is being written is on disk. Returns the step of the newest checkpoint, 0 without one."""
         if self._writing is not None:
             self._writing.join()
             self._writing = None
+        return max(self._steps(), default=0)
 
     def _write(self, position: Position, tensors: Mapping[str, Tensor]) -> None:
         try:
@@ -107,17 +122,17 @@ class CheckpointFolder:
         steps = self._steps()
         keep = set(steps[-self._section.keep_last :])
         if self._section.keep_best:
-            scores = {step: self._score(step) for step in steps}
-            scored = {step: score for step, score in scores.items() if score is not None}
-            keep |= {min(scored, key=lambda step: scored[step])} if scored else set()
+            keep |= {step for step, score in self._scores() if score == self.best_score()}
         for step in set(steps) - keep:
             shutil.rmtree(self._path(step), ignore_errors=True)
 
-    def _score(self, step: int) -> float | None:
-        try:
-            return _read(self._path(step))[0].score
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+    def _scores(self) -> list[tuple[int, float]]:
+        found = []
+        for step in self._steps():
+            with suppress(FileNotFoundError, ValueError, KeyError):
+                score = _read(self._path(step))[0].score
+                found += [(step, score)] if score is not None else []
+        return found
 
     def _steps(self) -> list[int]:
         return _steps_in(self._folder)
@@ -139,7 +154,7 @@ def _steps_in(folder: Path) -> list[int]:
 def _read(folder: Path) -> tuple[Position, dict[str, dict[str, object]]]:
     manifest = json.loads((folder / _MANIFEST).read_text())
     if manifest["format"] != _FORMAT:
-        raise ValueError(f"its format is {manifest['format']}, this version reads {_FORMAT}")
+        raise SpecError.at("--resume", f"{folder} has format {manifest['format']}, this version reads {_FORMAT}")
     return Position(**manifest["position"]), manifest["files"]
 
 

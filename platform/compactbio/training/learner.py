@@ -52,7 +52,8 @@ class StudentLearner(nn.Module):
 
     def forward(self, batch: Batch, targets: Outputs) -> Tensor:
         """Totals [parts], in eval mode [parts + measures], of the batch; `targets` is what the teacher said of it."""
-        student = forward(self.student, batch, self.objective.student_needs)
+        needs = self.objective.student_needs if self.training else self.objective.measured_needs
+        student = forward(self.student, batch, needs)
         return self.objective.totals(student, targets, batch, measure=not self.training)
 
 

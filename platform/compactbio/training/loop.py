@@ -85,6 +85,7 @@ def steps(
     """
     engine.train(True)
     num_skipped = span.num_skipped
+    unreported = sum(batch.num_real for step in _unreported(span, report_every, report_at) for batch in batches(step))
     num_tokens, started = 0, time.perf_counter()
     for step in range(span.start, span.num_steps):
         read = batches(step)
@@ -92,27 +93,42 @@ def steps(
         micro_batches = [batch.to(engine.device) for batch in read]
         done = step + 1
         totals, counts, wishes = _step(engine, learner, targets, micro_batches, ask(done), seed=seed, step=step)
-        skipped = not engine.moved() and not (engine.scaling_skips() and bool(totals.isfinite().all()))
+        skipped = not engine.moved() and not (  # on all workers or on none
+            engine.scaling_skips() and bool(engine.sum(totals.clone()).isfinite().all())
+        )
         num_skipped += skipped
         values: dict[str, float] = {}
-        if done in (1, span.num_steps) or done % report_every == 0 or done in report_at:
+        if _is_due(done, span, report_every, report_at):
             values = _losses(engine, learner, totals, counts, step)
             elapsed = time.perf_counter() - started
-            all_tokens = float(engine.sum(torch.tensor([float(num_tokens)], device=engine.device)))
-            values[metrics.TOKENS.name] = all_tokens
-            values[metrics.TOKENS_PER_SECOND.name] = all_tokens / elapsed
+            tokens = torch.tensor([float(num_tokens), float(unreported)], device=engine.device)
+            here, before = engine.sum(tokens).tolist()
+            values[metrics.TOKENS.name] = here + before
+            values[metrics.TOKENS_PER_SECOND.name] = here / elapsed
             values[metrics.GRADIENT_NORM.name] = engine.gradient_norm()
             values[metrics.LEARNING_RATE.name] = engine.learning_rate()
             values = {name: value for name, value in values.items() if math.isfinite(value)}
         if values or skipped or wishes != Wishes():
             yield Report(done, values, wishes, num_skipped, skipped)
-        if num_skipped > span.max_skipped:
+        if skipped and num_skipped > span.max_skipped:
             raise DivergedError(
                 f"the loss or the gradient of step {done} is not finite, and max_skipped_steps is {span.max_skipped}; "
                 "lower the learning rate, or look at the rows"
             )
         if values:
-            num_tokens, started = 0, time.perf_counter()
+            unreported, num_tokens, started = 0, 0, time.perf_counter()
+
+
+def _is_due(done: int, span: Span, report_every: int, report_at: Collection[int]) -> bool:
+    return done in (1, span.num_steps) or done % report_every == 0 or done in report_at
+
+
+def _unreported(span: Span, report_every: int, report_at: Collection[int]) -> range:
+    """The steps, counted from 0, that were done before the span and are in no report yet."""
+    first = span.start
+    while first > 0 and not _is_due(first, span, report_every, report_at):
+        first -= 1
+    return range(first, span.start)
 
 
 def evaluate(

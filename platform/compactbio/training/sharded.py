@@ -11,6 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from compactbio.data.batches import Batch
 from compactbio.models.forward import Outputs
+from compactbio.spec.base import SpecError
 from compactbio.spec.plan import BatchPlan, Precision
 from compactbio.spec.training import Training
 from compactbio.training.optimiser import build_optimiser, build_schedule, set_learning_rate
@@ -49,7 +50,7 @@ class DeepSpeedEngine:
         self._num_steps = num_steps
         self._schedule = build_schedule(training, steps=training.steps, warmup_steps=training.warmup_steps)
         if state is not None:
-            weights = {name: state[WEIGHT + name] for name, _ in learner.named_parameters()}
+            weights = {name: state[WEIGHT + name] for name in _same_names(learner, state)}
             learner.load_state_dict(weights, strict=False)  # without buffers and the second names of tied weights
         self._optimiser = build_optimiser(learner, training)
         self._engine, *_ = deepspeed.initialize(
@@ -106,7 +107,7 @@ class DeepSpeedEngine:
 
     def loss_scale(self) -> dict[str, float]:
         """The state of fp16's dynamic loss scale; empty in other precisions."""
-        return dict(vars(self._engine.optimizer.loss_scaler)) if self._fp16 else {}
+        return moving_scale(self._engine.optimizer.loss_scaler) if self._fp16 else {}
 
     def restore_loss_scale(self, values: Mapping[str, float]) -> None:
         """Sets what `loss_scale` returned."""
@@ -209,6 +210,21 @@ class DeepSpeedEngine:
         if self._zero_stage:
             for moments in self._moments():
                 moments["step"].copy_(steps)
+
+
+def _same_names(learner: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """The learner's parameters. Raises SpecError where those of the state are others."""
+    shapes = {name: parameter.shape for name, parameter in learner.named_parameters()}
+    saved = {name.removeprefix(WEIGHT): value.shape for name, value in state.items() if name.startswith(WEIGHT)}
+    if different := sorted(name for name in {*shapes, *saved} if shapes.get(name) != saved.get(name)):
+        more = f"{different[0]} and {len(different) - 1} more"
+        raise SpecError.at("--resume", f"the checkpoint is of another student or objective: {more}")
+    return list(shapes)
+
+
+def moving_scale(scaler: Any) -> dict[str, float]:
+    """What changes along a run in DeepSpeed's dynamic loss scale; the rest of it is settings."""
+    return {name: vars(scaler)[name] for name in ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")}
 
 
 def deepspeed_config(training: Training, plan: BatchPlan, precision: Precision) -> dict[str, Any]:

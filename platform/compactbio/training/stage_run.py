@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
 import torch
 
 from compactbio.data.batches import Batch
+from compactbio.data.store import read_manifest
+from compactbio.spec.base import SpecError
 from compactbio.tracking import metrics
 from compactbio.tracking.journal import Journal
 from compactbio.training.checkpoint import CHECKPOINTS_FOLDER, CheckpointFolder, Position
@@ -31,6 +36,7 @@ class StageRun:
         self._training = training
         self._rank = rank
         self._device = device
+        self._writing = _sole_writer(request.folder) if rank == 0 else None
         self._writer = _Writer(Journal(request.folder) if rank == 0 else None, training.steps)
         self._checkpoints = CheckpointFolder(
             request.folder / CHECKPOINTS_FOLDER, training.checkpoints, self._writer.note
@@ -44,6 +50,7 @@ class StageRun:
         )
         self._evaluations = {*range(0, training.steps, training.evaluate_every_steps or training.steps), training.steps}
         self._exports = {training.steps, *training.export_at_steps}
+        self._best = math.inf
 
     def __enter__(self) -> StageRun:
         return self
@@ -51,18 +58,30 @@ class StageRun:
     def __exit__(self, *exception: object) -> None:
         self._checkpoints.wait()
         self._watch.close()
+        if self._writing is not None:
+            self._writing.close()
 
     def train(self) -> bool:
         """Trains to the end and exports, or to where the run is asked to stop. Returns whether it is finished."""
         self._writer.start(self._request)
-        position = self._agree_on_start()
+        start = self._agree_on_start()
+        if start.stop:
+            return False
+        position, self._best = start.position, start.best
+        fingerprint = read_manifest(self._request.store).fingerprint
+        if position is not None and position.data_fingerprint != fingerprint:
+            raise SpecError.at(
+                "--resume",
+                f"the text is not what the checkpoint of step {position.step} was trained on (token store "
+                f"{position.data_fingerprint}, now {fingerprint}); bring the old text back, or start a new run",
+            )
         state = self._checkpoints.tensors(position) if position is not None else None
         stage = build_stage(self._request, rank=self._rank, device=self._device, state=state, position=position)
         del state
         if position is None:
-            position = Position(0, 0, self._request.spec.digest())
+            position = Position(0, 0, self._request.spec.digest(), fingerprint)
             self._held_out(stage, 0)
-        elif self._rank == 0:
+        else:
             self._writer.note(f"goes on from the checkpoint of step {position.step:,}")
         finished = position.step >= self._training.steps or self._steps(stage, position)
         if finished:
@@ -72,12 +91,17 @@ class StageRun:
         stage.engine.close()
         return finished
 
-    def _agree_on_start(self) -> Position | None:
-        """Worker 0 looks for the newest whole checkpoint, and all take that one."""
-        found = [self._checkpoints.newest_whole() if self._rank == 0 else None]
+    def _agree_on_start(self) -> _Start:
+        """Worker 0 looks for the newest whole checkpoint and for a wish to stop, and all take what it found."""
+        found: list[_Start | None] = [None]
+        if self._rank == 0:
+            position = self._checkpoints.newest_whole()
+            found = [_Start(position, self._checkpoints.best_score(), self._watch.wishes(0).stop)]
         if self._request.num_workers > 1:
             torch.distributed.broadcast_object_list(found, src=0, device=self._device)
-        return found[0]
+        [start] = found
+        assert start is not None
+        return start
 
     def _steps(self, stage: TrainingStage, position: Position) -> bool:
         """The steps behind a position. Returns whether the last one is done."""
@@ -99,29 +123,40 @@ class StageRun:
             if report.skipped:
                 rows = stage.batches.rows(report.step - 1)
                 self._writer.note(f"step {report.step:,} is not finite and was skipped; its rows: {rows}")
-            if report.step == training.steps:
+            last, diverged = report.step == training.steps, report.num_skipped > training.max_skipped_steps
+            if diverged and report.skipped:
                 continue
-            held_out = self._held_out(stage, report.step) if report.step in self._evaluations else {}
-            if report.step in self._exports:
+            held_out = self._held_out(stage, report.step) if report.step in self._evaluations and not last else {}
+            if report.step in self._exports and not last:
                 self._export(stage, report.step, held_out)
-            if report.wishes.save or report.wishes.stop:
+            if report.wishes.save or report.wishes.stop or self._is_best(held_out):
                 self._save(stage, report, held_out)
-            if report.wishes.stop:
-                self._checkpoints.wait()
-                self._writer.note(f"stopped behind step {report.step:,}, which is saved")
+            if report.wishes.stop and not last:
+                saved = self._checkpoints.wait()
+                self._writer.note(f"stopped behind step {report.step:,}; the newest checkpoint is of step {saved:,}")
                 return False
+        return True
+
+    def _is_best(self, held_out: dict[str, float]) -> bool:
+        """Whether no held-out loss before was lower; every worker has the same ones."""
+        score = _score(held_out)
+        if not self._training.checkpoints.keep_best or score is None or score >= self._best:
+            return False
+        self._best = score
         return True
 
     def _save(self, stage: TrainingStage, report: Report, held_out: dict[str, float]) -> None:
         """Takes a copy of the state, and lets it be written while the steps go on. Every worker has to call it."""
         state = stage.engine.state(keep=self._rank == 0)
-        if self._rank == 0:
-            self._writer.sync()  # what is behind the checkpoint is never reported again
+        if self._rank == 0 and not self._writer.sync():  # what lies before a checkpoint is never reported again
+            self._writer.note(f"the disk is full: no checkpoint of step {report.step:,}; the run goes on")
+        elif self._rank == 0:
             position = Position(
                 report.step,
                 report.num_skipped,
                 self._request.spec.digest(),
-                held_out.get(_MLM, held_out.get(_LOSS)),
+                stage.batches.store.manifest.fingerprint,
+                _score(held_out),
                 stage.engine.loss_scale(),
             )
             self._checkpoints.save(position, state)
@@ -134,7 +169,12 @@ class StageRun:
             last = step == self._training.steps
             folder = self._request.folder / (MODEL_FOLDER if last else f"{MODEL_FOLDER}-step-{step}")
             card = model_card(self._request.spec, self._request.stage, stage.batches.store.manifest, step, held_out)
-            export_student(stage.learner.student, weights, stage.tokenizer, folder, card)
+            try:
+                export_student(stage.learner.student, weights, stage.tokenizer, folder, card)
+            except OSError as error:
+                if last:
+                    raise
+                self._writer.note(f"the student of step {step:,} cannot be exported ({error}); the run goes on")
         self._watch.beat()
 
     def _held_out(self, stage: TrainingStage, step: int) -> dict[str, float]:
@@ -158,6 +198,28 @@ class StageRun:
 
 
 @dataclass(frozen=True)
+class _Start:
+    """Where all workers start from."""
+
+    position: Position | None
+    best: float
+    stop: bool
+
+
+def _score(held_out: dict[str, float]) -> float | None:
+    score = held_out.get(_MLM, held_out.get(_LOSS))
+    return score if score is not None and math.isfinite(score) else None
+
+
+def _sole_writer(folder: Path) -> IO[str]:
+    """Waits until no other process writes to the stage's folder: a worker of an earlier attempt may still be dying."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "writer").open("w")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
+
+
+@dataclass(frozen=True)
 class _Writer:
     """The journal on rank 0, nothing elsewhere."""
 
@@ -177,9 +239,8 @@ class _Writer:
         if self.journal is not None:
             self.journal.note(text)
 
-    def sync(self) -> None:
-        if self.journal is not None:
-            self.journal.sync()
+    def sync(self) -> bool:
+        return self.journal is None or self.journal.sync()
 
     def end(self, request: StageRequest) -> None:
         if self.journal is None:

@@ -21,7 +21,7 @@ class Watch:
         self._stop_file = stop_file
         self._hang_seconds = hang_seconds
         traces.parent.mkdir(parents=True, exist_ok=True)
-        self._traces = traces.open("w")
+        self._traces = traces.open("a")
         self._saved_at = time.monotonic()
         self.beat()
 
