@@ -27,6 +27,7 @@ from compactbio.objectives.objective import Objective
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Distill, Pretrain
 from compactbio.training.learner import StudentLearner, Teacher
+from compactbio.training.profile import forward_flops
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 99}
 CONFIGS = [
@@ -134,6 +135,19 @@ def test_a_compiled_encoder_says_the_same_for_batches_of_any_length(batch: Batch
     assert set(model.state_dict()) == names
     for expected, found in zip(plain, compiled, strict=True):
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[3]], ids=lambda config: config.model_type)
+def test_operations_are_those_that_torch_counts(config: PreTrainedConfig) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    ids = torch.randint(5, 99, (2, 7))
+    everything = torch.ones_like(ids, dtype=torch.bool)
+    batch = Batch(ids, everything, everything, ids.flatten())  # nothing padded and everything scored: the plain pass
+    model = AutoModelForMaskedLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counted:
+        model(input_ids=ids)
+    assert forward_flops(config, batch) == pytest.approx(counted.get_total_flops(), rel=1e-6)
 
 
 def test_attention_is_seen_before_dropout(batch: Batch) -> None:

@@ -64,5 +64,5 @@ def _lines(request: StageRequest, found: StepProfile) -> Iterator[str]:
         f"{found.peak_flops / 1e9:,.1f} GFLOP/s, those of a large matrix product here"
     )
     yield f"{found.peak_bytes / _MIB:,.0f} MiB at the highest, libraries included"
-    for part, seconds in sorted(found.parts.items(), key=lambda item: -item[1]):
-        yield f"  {seconds / found.seconds:6.1%}  {part}"
+    for part, share in sorted(found.shares.items(), key=lambda item: -item[1]):
+        yield f"  {share:6.1%}  {part}"

@@ -24,6 +24,18 @@ def encoder_parameters(config: PreTrainedConfig) -> int:
     return sum(parameter.numel() for name, parameter in model.named_parameters() if "pooler" not in name)
 
 
+def linear_weights(config: PreTrainedConfig) -> tuple[int, int]:
+    """Weights of the linear layers of its encoder, and of its MLM head, the tied decoder included."""
+    from torch import nn
+
+    model = _skeleton(_values(config), config.model_type)
+    everything, encoder = (
+        sum(inner.weight.numel() for inner in module.modules() if isinstance(inner, nn.Linear))
+        for module in (model, model.base_model)
+    )
+    return encoder, everything - encoder
+
+
 def _values(config: PreTrainedConfig) -> str:
     values = config.to_dict()
     values.pop("model_type")

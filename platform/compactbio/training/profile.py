@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedConfig
 
 from compactbio.data.batches import Batch
-from compactbio.models.forward import Outputs
-from compactbio.training.loop import Span, steps
+from compactbio.models.count import linear_weights
+from compactbio.training.loop import Span, Targets, steps
 from compactbio.training.stage import TrainingStage
 
 _MATRIX = 4096
@@ -25,15 +25,15 @@ _ROUNDS = 5
 
 @dataclass(frozen=True)
 class StepProfile:
-    """Figures over some steps, without the first one."""
+    """Figures over some steps, without the first one. Every parameter is taken for trained."""
 
     num_steps: int
     num_tokens: int
     """Real tokens."""
 
     seconds: float
-    parts: dict[str, float]
-    """Seconds by part of the step; what is in none of them is `rest`."""
+    shares: dict[str, float]
+    """Share of the step's time by part; what is in none of them is `rest`."""
 
     flops: float
     """Operations that the recipe needs on its real tokens: linear layers and attention of all passes, the vocabulary at
@@ -99,71 +99,56 @@ class _TimedEngine:
 
 
 def profile_steps(stage: TrainingStage, num_steps: int, *, seed: int) -> StepProfile:
-    """Trains the stage for a step that is not counted and `num_steps` that are."""
+    """Trains the stage for a step that is not counted, for `num_steps` whose speed is taken, and for as many again that
+    are timed part by part, which waits for the device at every edge."""
     device = stage.engine.device
     clock = _Clock(device)
-    counted = _Counted(stage)
-    targets = clock.timed("teacher", counted.targets)
-    batches = clock.timed("reading and masking", counted.batches)
-    engine: Any = _TimedEngine(stage, clock)
-    for _ in steps(engine, stage.learner, targets, batches, Span(1), report_every=1, seed=seed):
-        pass
-    clock.parts.clear()
-    counted.reset()
+    _train(stage, stage.engine, stage.targets, stage.batches, Span(1), seed)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     clock.wait()
     started = time.perf_counter()
-    span = Span(1 + num_steps, start=1)
-    for _ in steps(engine, stage.learner, targets, batches, span, report_every=num_steps, seed=seed):
-        pass
+    _train(stage, stage.engine, stage.targets, stage.batches, Span(1 + num_steps, start=1), seed)
     clock.wait()
     seconds = time.perf_counter() - started
-    parts = {**clock.parts, "rest": seconds - sum(clock.parts.values())}
+    read = [batch for step in range(1, 1 + num_steps) for batch in stage.batches(step)]
+    models = [(stage.learner.student, 3), *((model, 1) for model in stage.teachers)]
     return StepProfile(
         num_steps,
-        counted.num_tokens,
+        sum(batch.num_real for batch in read),
         seconds,
-        parts,
-        counted.flops,
+        _shares(stage, num_steps, clock, seed),
+        sum(passes * forward_flops(model.config, batch) for model, passes in models for batch in read),
         peak_flops(device, next(stage.learner.student.parameters()).dtype),
         _peak_bytes(device),
     )
 
 
-class _Counted:
-    """The stage's batches and targets, their tokens and operations counted on the way."""
-
-    def __init__(self, stage: TrainingStage) -> None:
-        self._stage = stage
-        self._models = [(stage.learner.student, 3)] + [(model, 1) for model in stage.teachers]
-        self.reset()
-
-    def reset(self) -> None:
-        self.num_tokens, self.flops = 0, 0.0
-
-    def batches(self, step: int) -> list[Batch]:
-        found = self._stage.batches(step)
-        for batch in found:
-            self.num_tokens += batch.num_real
-            self.flops += sum(passes * forward_flops(model, batch) for model, passes in self._models)
-        return found
-
-    def targets(self, batch: Batch) -> Outputs:
-        return self._stage.targets(batch)
+def _shares(stage: TrainingStage, num_steps: int, clock: _Clock, seed: int) -> dict[str, float]:
+    targets = clock.timed("teacher", stage.targets) if stage.teachers else stage.targets
+    batches = clock.timed("reading and masking", stage.batches)
+    started = time.perf_counter()
+    _train(stage, _TimedEngine(stage, clock), targets, batches, Span(1 + 2 * num_steps, start=1 + num_steps), seed)
+    clock.wait()
+    total = time.perf_counter() - started
+    parts = {**clock.parts, "rest": total - sum(clock.parts.values())}
+    return {part: seconds / total for part, seconds in parts.items()}
 
 
-def forward_flops(model: PreTrainedModel, batch: Batch) -> float:
+def _train(
+    stage: TrainingStage, engine: Any, targets: Targets, batches: Callable[[int], list[Batch]], span: Span, seed: int
+) -> None:
+    for _ in steps(engine, stage.learner, targets, batches, span, report_every=span.num_steps, seed=seed):
+        pass
+
+
+def forward_flops(config: PreTrainedConfig, batch: Batch) -> float:
     """Operations of a forward pass over the real tokens of a batch, with the vocabulary at scored positions alone."""
-    encoder, head = _linear_weights(model.base_model), _linear_weights(model) - _linear_weights(model.base_model)
+    encoder, head = linear_weights(config)
     lengths = batch.real.sum(1).double()
-    config = model.config
-    attention = 4.0 * config.num_hidden_layers * config.hidden_size * float(lengths.square().sum())
+    width = getattr(config, "true_hidden_size", config.hidden_size)  # MobileBERT attends inside its bottleneck
+    attention = 4.0 * config.num_hidden_layers * width * float(lengths.square().sum())
     return 2.0 * encoder * float(lengths.sum()) + attention + 2.0 * head * float(batch.scored.sum())
-
-
-def _linear_weights(module: nn.Module) -> int:
-    return sum(inner.weight.numel() for inner in module.modules() if isinstance(inner, nn.Linear))
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
