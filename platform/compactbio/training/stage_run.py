@@ -129,13 +129,18 @@ class StageRun:
             held_out = self._held_out(stage, report.step) if report.step in self._evaluations and not last else {}
             if report.step in self._exports and not last:
                 self._export(stage, report.step, held_out)
-            if report.wishes.save or report.wishes.stop or self._is_best(held_out):
+            if report.wishes.save or report.wishes.stop or self._is_best(held_out) or (last and self._is_long()):
                 self._save(stage, report, held_out)
             if report.wishes.stop and not last:
                 saved = self._checkpoints.wait()
                 self._writer.note(f"stopped behind step {report.step:,}; the newest checkpoint is of step {saved:,}")
                 return False
         return True
+
+    def _is_long(self) -> bool:
+        """Whether the last evaluation and the export are worth a checkpoint before them."""
+        every = self._training.checkpoints.every_steps
+        return every is not None and every < self._training.steps
 
     def _is_best(self, held_out: dict[str, float]) -> bool:
         """Whether no held-out loss before was lower; every worker has the same ones."""
