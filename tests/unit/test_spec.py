@@ -119,6 +119,18 @@ def test_scientific_notation_is_a_number() -> None:
     assert load(QUICKSTART, [f"{TRAINING}.lr=5e-4"]) == load(QUICKSTART, [f"{TRAINING}.lr=0.0005"])
 
 
+def test_a_number_in_a_path_is_a_place_in_a_list() -> None:
+    place = "stages.distill.objective.compact"
+    spec = load(
+        QUICKSTART, [f"{place}.layer_lambdas=[1, 1, 1]", f"{place}.layer_lambdas.2=0.25", f"{place}.layer_map.0=0"]
+    )
+    compact = spec.resolved()["stages"]["distill"]["objective"]["compact"]  # type: ignore[index]
+    assert (compact["layer_lambdas"], compact["layer_map"]) == ([1, 1, 0.25], [0, 3, 5])
+    for wrong in ("3", "last", "-1"):
+        with pytest.raises(SpecError, match=f"'{wrong}' is not one of the list's places, 0 to 2"):
+            load(QUICKSTART, [f"{place}.layer_map.{wrong}=1"])
+
+
 def test_the_digest_changes_with_any_value_and_a_resolved_spec_is_the_same_spec(tmp_path: Path) -> None:
     spec = load(QUICKSTART)
     assert spec.digest() != load(QUICKSTART, ["seed=2"]).digest()

@@ -154,18 +154,27 @@ def _on_base(raw: dict[str, Any], lines: dict[str, int], folder: Path) -> tuple[
 
 
 def _put(raw: dict[str, Any], path: str, value: Any) -> Any:
-    """Sets one dotted path. Returns what stood there."""
+    """Sets one dotted path, in which a number is a place in a list. Returns what stood there."""
     *sections, key = path.split(".")
-    here = raw
+    here: Any = raw
     for section in sections:
-        if here.get(section) is None:
+        if isinstance(here, dict) and here.get(section) is None:
             here[section] = {}
-        here = here[section]
-        if not isinstance(here, dict):
+        here = here[_place(here, section, path)]
+        if not isinstance(here, dict | list):
             raise SpecError.at(path, f"'{section}' is a value, not a section")
-    before = here.get(key)
-    here[key] = value
+    before = here.get(key) if isinstance(here, dict) else here[_place(here, key, path)]
+    here[_place(here, key, path)] = value
     return before
+
+
+def _place(here: Any, key: str, path: str) -> Any:
+    """The key in a section, or the index in a list."""
+    if isinstance(here, dict):
+        return key
+    if not key.isdigit() or int(key) >= len(here):
+        raise SpecError.at(path, f"'{key}' is not one of the list's places, 0 to {len(here) - 1}")
+    return int(key)
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
