@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from compactbio.data.batches import Batch
 from compactbio.models.attention import make_observable
 from compactbio.models.forward import Needs, forward
 from compactbio.models.load import load_masked_lm, load_shape
-from compactbio.models.passes import checkpoint_activations, compile_encoder
+from compactbio.models.passes import checkpoint_activations, compile_encoder, why_not_compile
 from compactbio.models.student import build_student, check_fit, random_student, student_config
 from compactbio.objectives.objective import Objective
 from compactbio.spec.base import SpecError
@@ -120,7 +119,7 @@ def test_activations_computed_again_give_the_same_gradients_and_take_less_memory
     assert less < 0.75 * everything
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+@pytest.mark.skipif(why_not_compile() is not None, reason=str(why_not_compile()))
 def test_a_compiled_encoder_says_the_same_for_batches_of_any_length(batch: Batch) -> None:
     torch.manual_seed(1)
     model = AutoModelForMaskedLM.from_config(BertConfig(**SIZES | {"num_hidden_layers": 1})).eval()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from compactbio.data.corpus import require_text
 from compactbio.data.store import read_manifest
 from compactbio.data.tokens import fingerprint
 from compactbio.models.load import load_config, load_shape, load_tokenizer
+from compactbio.models.passes import why_not_compile
 from compactbio.models.student import check_fit, student_config
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import STAGE_PREFIX, Cluster, Distill, Finetune, JobSpec, Pretrain, start_field
@@ -56,9 +56,9 @@ def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
         with needed():
             check_cores(spec.cluster, len(os.sched_getaffinity(0)), "this machine has")
     for name, training_stage in spec.training_stages().items():
-        if training_stage.training.compile and not spec.cluster.use_gpu and not shutil.which("g++"):
+        if training_stage.training.compile and not spec.cluster.use_gpu and (obstacle := why_not_compile()):
             with needed():
-                raise SpecError.at(f"stages.{name}.training.compile", "there is no C++ compiler (g++) on this machine")
+                raise SpecError.at(f"stages.{name}.training.compile", obstacle)
     if spec.store is not None:
         read_manifest(Path(spec.store).expanduser())
     if spec.corpus is not None:

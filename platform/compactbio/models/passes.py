@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from functools import partial
+from pathlib import Path
 
+import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -28,6 +32,15 @@ def checkpoint_activations(model: PreTrainedModel, kept: frozenset[int] = frozen
     for index, module in layers:
         module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
         module.gradient_checkpointing = index not in kept
+
+
+def why_not_compile() -> str | None:
+    """Why a model cannot be compiled for this machine's CPUs; None where it can."""
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        return "there is no C++ compiler (g++) on this machine"
+    if " " in (home := str(Path(torch.__file__).parent)):
+        return f"PyTorch's compiler does not work in a folder with a space in its path: {home}"
+    return None
 
 
 def compile_encoder(model: PreTrainedModel) -> None:
