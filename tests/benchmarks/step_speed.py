@@ -1,6 +1,7 @@
 """Speed and memory of a training step, beside the same step as the recipes' published scripts compute it.
 
-    python tests/benchmarks/step_speed.py speed  [--recipes distilbiobert ...] [--pairs 5] [--rows 24] [--data DIR]
+    python tests/benchmarks/step_speed.py speed  [--recipes distilbiobert ...] [--pairs 5] [--rows 24]
+        [--teacher-precision bf16] [--data DIR]
     python tests/benchmarks/step_speed.py memory [...]
     python tests/benchmarks/step_speed.py overhead [--pairs 5]
 
@@ -74,7 +75,7 @@ def make_teacher(folder: Path, data: Path) -> Path:
     return folder
 
 
-def recipe_spec(recipe: str, teacher: Path, rows: int) -> JobSpec:
+def recipe_spec(recipe: str, teacher: Path, rows: int, teacher_precision: str | None = None) -> JobSpec:
     """The recipe on one worker with one micro-batch a step, the teacher's stand-in, and abstracts."""
     stage = "distill" if recipe in ("distilbiobert", "compactbiobert", "tinybiobert") else "pretrain"
     start = "start: random, model: distilbert-base-cased"
@@ -88,6 +89,8 @@ def recipe_spec(recipe: str, teacher: Path, rows: int) -> JobSpec:
         f"stages.{stage}.training.zero_stage=0",
         f"teacher={teacher}" if stage == "distill" else f"stages.pretrain.student={{{start}}}",
     ]
+    if stage == "distill" and teacher_precision:
+        changes.append(f"stages.distill.teacher_precision={teacher_precision}")
     return load(JOBS / RECIPES[recipe], changes)
 
 
@@ -121,7 +124,7 @@ class Reference:
         self._batches = stage.batches
         self._student = copy.deepcopy(stage.learner.student)
         self._student.set_attn_implementation("eager")
-        self._teacher = copy.deepcopy(stage.teachers[0]) if stage.teachers else None
+        self._teacher = copy.deepcopy(stage.teachers[0]).float() if stage.teachers else None
         if self._teacher is not None:
             self._teacher.set_attn_implementation("eager")
         widths = [model.config.hidden_size for model in (self._student, self._teacher) if model is not None]
@@ -198,9 +201,17 @@ def _cosine(ours_: Tensor, theirs: Tensor, real: Tensor) -> Tensor:
 
 
 def speed(options: argparse.Namespace, work: Path) -> None:
+    if len(options.recipes) > 1:  # DeepSpeed does not start twice in a process
+        for recipe in options.recipes:
+            command = [sys.executable, __file__, "speed", "--recipes", recipe, "--pairs", str(options.pairs)]
+            command += ["--rows", str(options.rows), "--data", str(options.data)]
+            command += ["--teacher-precision", options.teacher_precision] if options.teacher_precision else []
+            subprocess.run(command, check=True)
+        return
     teacher = make_teacher(work / "teacher", options.data)
     for recipe in options.recipes:
-        with our_stage(recipe_spec(recipe, teacher, options.rows), work) as stage:
+        spec = recipe_spec(recipe, teacher, options.rows, options.teacher_precision)
+        with our_stage(spec, work) as stage:
             both = {"ours": ours(stage), "reference": Reference(recipe, stage)}
             for step in both.values():
                 step()
@@ -322,6 +333,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=24, help="rows of a micro-batch")
+    parser.add_argument("--teacher-precision", choices=["fp32", "bf16"], help="of the platform's teacher")
     parser.add_argument("--data", type=Path, default=os.environ.get("COMPACTBIO_DATA"))
     parser.add_argument("--which", choices=["ours", "reference"], help=argparse.SUPPRESS)
     parser.add_argument("--teacher", type=Path, help=argparse.SUPPRESS)
