@@ -1,0 +1,268 @@
+"""What each kind of task makes of its examples, and of a model's answers."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from compactbio.data.answer_rows import Candidate, encode_questions, find_answers
+from compactbio.data.examples import ClassifiedText, Example, LabelledText, Question, TaggedText, TaskData
+from compactbio.data.tag_rows import Protocol as TagProtocol
+from compactbio.data.tag_rows import encode_tagged, join_windows
+from compactbio.data.task_rows import Row, TaskRows
+from compactbio.data.text_rows import encode_classified, encode_labelled
+from compactbio.evaluation.score import Score
+from compactbio.objectives.tasks import ClassLoss, MultiLabelLoss, TaskLoss, balanced_weights
+from compactbio.spec.tasks import (
+    AnyTask,
+    BranchTask,
+    ChoiceTask,
+    EntityTask,
+    LabelTask,
+    MentionTask,
+    PairTask,
+    QuestionTasks,
+    RelationTasks,
+)
+from compactbio.spec.tuning import Tuning
+from compactbio.training.task_model import Head, Logits
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The score of a model's answers, and these beside the gold ones as the lines of a table."""
+
+    score: Score
+    header: tuple[str, ...]
+    lines: list[tuple[str, ...]]
+    """An empty one parts sentences."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    """Further files by name: the answers in the format of a challenge."""
+
+
+class TaskKind(Protocol):
+    """A kind of task, bound to its labels, a tokenizer and a tuning."""
+
+    @property
+    def head(self) -> Head:
+        """What the encoder needs on top."""
+
+    def encode(self, examples: Sequence[Example], *, training: bool) -> TaskRows:
+        """The examples as rows."""
+
+    def loss(self, rows: Sequence[Row]) -> TaskLoss:
+        """The loss to train these rows with."""
+
+    def judge(self, examples: Sequence[Example], rows: Sequence[Row], answers: Sequence[Logits]) -> Judged:
+        """From the logits of each row in its place."""
+
+
+def task_kind(
+    task: AnyTask, data: TaskData[Example], tokenizer: PreTrainedTokenizerBase, tuning: Tuning, seed: int
+) -> TaskKind:
+    """The kind of a task that is fine-tuned."""
+    match task:
+        case EntityTask():
+            return Tags(data.labels, tokenizer, tuning, task.protocol)
+        case MentionTask():
+            return Tags(data.labels, tokenizer, tuning, "word")
+        case LabelTask() | BranchTask():
+            return Labels(data.labels, tokenizer, tuning, by_group=isinstance(task, LabelTask) and task.unit == "abstract")
+        case PairTask() | ChoiceTask():
+            return Classes(data.labels, tokenizer, tuning, task)
+    if isinstance(task, RelationTasks):
+        return Classes(data.labels, tokenizer, tuning, task)
+    assert isinstance(task, QuestionTasks)
+    return Answers(tokenizer, tuning, task, seed)
+
+
+def _class_weights(tuning: Tuning, rows: Sequence[Row], num_classes: int) -> Tensor | None:
+    if tuning.class_weights is None:
+        return None
+    labels = np.fromiter(itertools.chain.from_iterable(row.labels for row in rows), dtype=np.int64)
+    return balanced_weights(torch.from_numpy(np.bincount(labels, minlength=num_classes)))
+
+
+@dataclass(frozen=True)
+class Tags:
+    """A tag for each word, or for each sub-word."""
+
+    names: list[str]
+    tokenizer: PreTrainedTokenizerBase
+    tuning: Tuning
+    protocol: TagProtocol
+
+    @property
+    def head(self) -> Head:
+        """Read at every token that carries a tag."""
+        return Head("tokens", tuple(self.names))
+
+    def encode(self, examples: Sequence[Example], *, training: bool) -> TaskRows:
+        """Windows of whole words."""
+        sentences = cast(Sequence[TaggedText], examples)
+        return encode_tagged(sentences, self.names, self.tokenizer, self.tuning.max_tokens, self.protocol)
+
+    def loss(self, rows: Sequence[Row]) -> TaskLoss:
+        """Cross-entropy over the tokens that carry a tag."""
+        return ClassLoss("tags", _class_weights(self.tuning, rows, len(self.names)))
+
+    def judge(self, examples: Sequence[Example], rows: Sequence[Row], answers: Sequence[Logits]) -> Judged:
+        """Entity scores, strict."""
+        sentences = cast(Sequence[TaggedText], examples)
+        joined = join_windows(rows, [logits.argmax(-1).tolist() for logits in answers], len(sentences))
+        predicted = [[self.names[index] for index in tags] for tags in joined]
+        tokens, gold = self._tokens(sentences, rows)
+        lines: list[tuple[str, ...]] = []
+        for columns in zip(tokens, gold, predicted, strict=True):
+            lines += [*zip(*columns, strict=True), ()]
+        return Judged(score_entities(gold, predicted), ("token", "gold", "predicted"), lines)
+
+    def _tokens(self, sentences: Sequence[TaggedText], rows: Sequence[Row]) -> tuple[list[list[str]], list[list[str]]]:
+        """What is scored and its gold tags: words, or under protocol `subword` their sub-words."""
+        if self.protocol == "word":
+            return [sentence.words for sentence in sentences], [sentence.tags for sentence in sentences]
+        pieces = join_windows(rows, [[row.ids[position] for position in row.positions] for row in rows], len(sentences))
+        labels = join_windows(rows, [cast(list[int], row.labels) for row in rows], len(sentences))
+        return (
+            [self.tokenizer.convert_ids_to_tokens(ids) for ids in pieces],
+            [[self.names[index] for index in tags] for tags in labels],
+        )
+
+
+@dataclass(frozen=True)
+class Classes:
+    """One class for each text or pair of texts."""
+
+    names: list[str]
+    tokenizer: PreTrainedTokenizerBase
+    tuning: Tuning
+    task: Any
+
+    @property
+    def head(self) -> Head:
+        """Read once a text."""
+        return Head("texts", tuple(self.names))
+
+    def encode(self, examples: Sequence[Example], *, training: bool) -> TaskRows:
+        """One row each."""
+        return encode_classified(cast(Sequence[ClassifiedText], examples), self.tokenizer, self.tuning.max_tokens)
+
+    def loss(self, rows: Sequence[Row]) -> TaskLoss:
+        """Cross-entropy."""
+        return ClassLoss("classes", _class_weights(self.tuning, rows, len(self.names)))
+
+    def judge(self, examples: Sequence[Example], rows: Sequence[Row], answers: Sequence[Logits]) -> Judged:
+        """F1 or accuracy, as the task says."""
+        texts = cast(Sequence[ClassifiedText], examples)
+        gold = [text.label for text in texts]
+        predicted = [int(logits[0].argmax()) for logits in answers]
+        lines = [
+            (text.identity, self.names[text.label], self.names[found])
+            for text, found in zip(texts, predicted, strict=True)
+        ]
+        return Judged(score_classes(self.task, gold, predicted, self.names), ("id", "gold", "predicted"), lines)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Any number of labels for each text."""
+
+    names: list[str]
+    tokenizer: PreTrainedTokenizerBase
+    tuning: Tuning
+    by_group: bool
+
+    @property
+    def head(self) -> Head:
+        """Read once a text."""
+        return Head("texts", tuple(self.names), multi_label=True)
+
+    def encode(self, examples: Sequence[Example], *, training: bool) -> TaskRows:
+        """One row each."""
+        texts = cast(Sequence[LabelledText], examples)
+        return encode_labelled(texts, len(self.names), self.tokenizer, self.tuning.max_tokens)
+
+    def loss(self, rows: Sequence[Row]) -> TaskLoss:
+        """Binary cross-entropy."""
+        if self.tuning.class_weights is None:
+            return MultiLabelLoss()
+        having = torch.tensor([row.labels for row in rows]).sum(0)
+        return MultiLabelLoss(torch.where(having > 0, (len(rows) - having) / having.clamp_min(1), 1.0))
+
+    def judge(self, examples: Sequence[Example], rows: Sequence[Row], answers: Sequence[Logits]) -> Judged:
+        """F1; a label is predicted from a probability of a half on."""
+        texts = cast(Sequence[LabelledText], examples)
+        predicted = [frozenset(np.flatnonzero(logits[0] > 0.0).tolist()) for logits in answers]
+        lines = [
+            (text.identity, self._named(text.labels), self._named(found))
+            for text, found in zip(texts, predicted, strict=True)
+        ]
+        score = score_labels(texts, predicted, self.names, by_group=self.by_group)
+        return Judged(score, ("id", "gold", "predicted"), lines)
+
+    def _named(self, labels: frozenset[int]) -> str:
+        return "|".join(self.names[label] for label in sorted(labels))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers that stand in passages."""
+
+    tokenizer: PreTrainedTokenizerBase
+    tuning: Tuning
+    task: Any
+    seed: int
+
+    @property
+    def head(self) -> Head:
+        """Start and end of the answer."""
+        return Head("spans")
+
+    def encode(self, examples: Sequence[Example], *, training: bool) -> TaskRows:
+        """Overlapping windows; to train on, perhaps not all of those without an answer."""
+        questions = cast(Sequence[Question], examples)
+        most = self.tuning.max_empty_windows if training else None
+        length, stride = self.tuning.max_tokens, self.tuning.stride
+        return encode_questions(questions, self.tokenizer, length, stride, max_empty=most, seed=self.seed)
+
+    def loss(self, rows: Sequence[Row]) -> TaskLoss:
+        """Mean cross-entropy of the start and of the end."""
+        return ClassLoss("spans")
+
+    def judge(self, examples: Sequence[Example], rows: Sequence[Row], answers: Sequence[Logits]) -> Judged:
+        """Strict and lenient accuracy, mean reciprocal rank, exact match and F1."""
+        questions = cast(Sequence[Question], examples)
+        candidates = passage_candidates(questions, rows, answers)
+        score, ranked = score_questions(self.task, questions, candidates)
+        lines = [
+            (question.identity, "|".join("/".join(group) for group in question.answers), "|".join(best))
+            for question, best in zip(questions, ranked, strict=True)
+        ]
+        return Judged(score, ("id", "gold", "predicted"), lines)
+
+
+def passage_candidates(
+    questions: Sequence[Question], rows: Sequence[Row], answers: Sequence[Logits]
+) -> list[list[list[Candidate]]]:
+    """For each question and each of its passages the best candidates."""
+    windows: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        windows.setdefault(row.example, []).append(index)
+    number = itertools.count()
+    found = []
+    for question in questions:
+        of_question = []
+        for passage in question.passages:
+            indices = windows.get(next(number), [])
+            picked = [rows[index] for index in indices], [answers[index] for index in indices]
+            of_question.append(find_answers(passage.text, *picked))
+        found.append(of_question)
+    return found
