@@ -11,7 +11,7 @@ import torch
 
 from compactbio.data import counter
 from compactbio.data.batches import Batch
-from compactbio.data.ontology_tasks import LabelledText, TaggedText
+from compactbio.data.examples import LabelledText, TaggedText
 from compactbio.data.order import batch_rows
 
 if TYPE_CHECKING:

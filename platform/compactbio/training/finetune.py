@@ -17,15 +17,17 @@ from transformers import (
 )
 
 from compactbio.data.batches import Batch
-from compactbio.data.ontology_tasks import read_branches, read_mentions
+from compactbio.data.benchmarks import read_task
+from compactbio.data.examples import LabelledText, TaggedText
 from compactbio.data.task_rows import Row, TaskBatches, TaskRows, collate, encode_labelled, encode_tagged
 from compactbio.evaluation import f1
 from compactbio.models.architecture import layer_of
 from compactbio.models.forward import Outputs
 from compactbio.models.load import load_tokenizer, quiet_transformers
 from compactbio.objectives.tasks import MultiLabelLoss, TagLoss, TaskLoss
-from compactbio.spec.evaluation import MentionTask, Tuning
+from compactbio.spec.evaluation import Tuning
 from compactbio.spec.references import locate
+from compactbio.spec.tasks import MentionTask
 from compactbio.tracking import metrics
 from compactbio.tracking.journal import Journal
 from compactbio.training.engine import LocalEngine
@@ -121,8 +123,11 @@ def run_cell(cell: Cell) -> CellResult:
 
 def _read_task(cell: Cell, tokenizer: PreTrainedTokenizerBase) -> _Task:
     length = cell.tuning.max_tokens
+    data = read_task(cell.task, f"tasks.{cell.task_name}")
+    names = data.labels
     if isinstance(cell.task, MentionTask):
-        train, test, names = read_mentions(cell.task, cell.seed)
+        train = [example for example in data.train if isinstance(example, TaggedText)]
+        test = [example for example in data.test if isinstance(example, TaggedText)]
         return _Task(
             names,
             encode_tagged(train, names, tokenizer, length),
@@ -130,7 +135,8 @@ def _read_task(cell: Cell, tokenizer: PreTrainedTokenizerBase) -> _Task:
             gold=[example.tags for example in test],
             protocol="word, entity F1, distant labels",
         )
-    texts, test_texts, names = read_branches(cell.task, cell.seed)
+    texts = [example for example in data.train if isinstance(example, LabelledText)]
+    test_texts = [example for example in data.test if isinstance(example, LabelledText)]
     return _Task(
         names,
         encode_labelled(texts, len(names), tokenizer, length),

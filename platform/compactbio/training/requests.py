@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compactbio.spec.evaluation import OntologyTask, Tuning
+from compactbio.spec.evaluation import Tuning
 from compactbio.spec.job import Distill, JobSpec, Pretrain
+from compactbio.spec.tasks import AnyTask
 
 MODEL_FOLDER = "model"
 """In a stage's folder: its exported model."""
@@ -50,7 +51,7 @@ class Cell:
     """Where the model is: a folder or a hub name."""
 
     task_name: str
-    task: OntologyTask
+    task: AnyTask
     tuning: Tuning
     seed: int
     threads: int
