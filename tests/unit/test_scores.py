@@ -7,11 +7,12 @@ import pytest
 from seqeval.metrics import f1_score
 from seqeval.scheme import IOB2
 
-from compactbio.data.ontology_tasks import TaggedText, read_branches, read_mentions
+from compactbio.data.examples import TaggedText
+from compactbio.data.ontology_tasks import read_branches, read_mentions
 from compactbio.data.task_rows import TaskBatches, encode_tagged
 from compactbio.evaluation import f1
 from compactbio.models.load import load_tokenizer
-from compactbio.spec.evaluation import BranchTask, MentionTask
+from compactbio.spec.tasks import BranchTask, MentionTask
 
 OBO = """format-version: 1.2
 
@@ -72,9 +73,11 @@ def test_mentions_are_the_longest_names_and_synonyms(tmp_path) -> None:  # type:
     path = tmp_path / "x.obo"
     path.write_text(OBO)
     task = MentionTask(kind="concept_mentions", text=str(path), test_share=0.5, entity="Sign")
-    train, test, tags = read_mentions(task, seed=1)
-    tagged = {example.identity: list(zip(example.words, example.tags, strict=True)) for example in train + test}
-    assert tags == ["O", "B-Sign", "I-Sign"]
+    sets = read_mentions(task)
+    tagged = {
+        example.identity: list(zip(example.words, example.tags, strict=True)) for example in sets.train + sets.test
+    }
+    assert sets.labels == ["O", "B-Sign", "I-Sign"]
     assert tagged["X:2"] == [("A", "O"), ("weak", "B-Sign"), ("heart", "I-Sign"), (".", "O")]
     assert [word for word, tag in tagged["X:3"] if tag != "O"] == ["enlarged", "heart", "Abnormal", "heart"]
     assert "X:4" not in tagged
@@ -84,10 +87,10 @@ def test_branches_are_the_ancestors_below_the_root(tmp_path) -> None:  # type: i
     path = tmp_path / "x.obo"
     path.write_text(OBO)
     task = BranchTask(kind="concept_branches", text=str(path), test_share=0.5, root="X:1")
-    train, test, names = read_branches(task, seed=1)
-    assert names == ["Abnormal heart"]
-    assert {example.identity: example.labels for example in train + test} == {"X:2": {0}, "X:3": {0}}
-    assert not {example.text for example in train} & {example.text for example in test}
+    sets = read_branches(task)
+    assert sets.labels == ["Abnormal heart"]
+    assert {example.identity: example.labels for example in sets.train + sets.test} == {"X:2": {0}, "X:3": {0}}
+    assert not {example.text for example in sets.train} & {example.text for example in sets.test}
 
 
 def test_every_word_of_a_long_text_has_one_position(tiny_model) -> None:  # type: ignore[no-untyped-def]

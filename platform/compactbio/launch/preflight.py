@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from compactbio.data.benchmarks import require_files
 from compactbio.data.corpus import require_text
 from compactbio.data.store import read_manifest
 from compactbio.data.tokens import fingerprint
@@ -18,7 +19,7 @@ from compactbio.models.passes import why_not_compile
 from compactbio.models.student import check_fit, student_config
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import STAGE_PREFIX, Cluster, Distill, Finetune, JobSpec, Pretrain, start_field
-from compactbio.spec.references import locate, locate_file
+from compactbio.spec.references import locate
 from compactbio.spec.students import FromShape
 
 
@@ -81,7 +82,7 @@ def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
         if isinstance(stage, Finetune):
             for task_name, task in stage.tasks.items():
                 with needed():
-                    locate_file(task.text, f"{place}.tasks.{task_name}.text")
+                    require_files(task, f"{place}.tasks.{task_name}")
             continue
         students[name] = _fitting_student(spec, name, stage, configs, tokenizer)
         if isinstance(stage, Distill):

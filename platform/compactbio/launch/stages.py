@@ -10,7 +10,9 @@ from typing import Any
 
 import ray
 
-from compactbio.data.ontology_tasks import test_texts
+from compactbio.data.benchmarks import read_task
+from compactbio.data.examples import LabelledText, TaggedText
+from compactbio.data.sets import text_of
 from compactbio.data.store import MANIFEST, Manifest
 from compactbio.evaluation.footprint import Footprint, measure
 from compactbio.launch.attempts import train_to_the_end
@@ -98,7 +100,7 @@ def run_finetune(spec: JobSpec, name: str, section: Finetune, folder: Path, made
     ]
     waiting = [_run_cell.options(num_cpus=spec.cluster.cpus_per_worker).remote(cell) for cell in cells]
     results = ray.get(waiting)
-    footprints = _measure_all(section, cells, spec.seed) if section.measuring else {}
+    footprints = _measure_all(section, cells) if section.measuring else {}
     journal = Journal(folder)
     for model, found in footprints.items():
         figures = {figure: float(value) for figure, value in asdict(found).items() if value is not None}
@@ -123,10 +125,11 @@ def _run_cell(cell: Cell) -> CellResult:
     return result
 
 
-def _measure_all(section: Finetune, cells: list[Cell], seed: int) -> dict[str, Footprint]:
+def _measure_all(section: Finetune, cells: list[Cell]) -> dict[str, Footprint]:
     """One model after the other, when nothing else of the job runs."""
     assert section.measuring is not None
-    sentences = test_texts(next(iter(section.tasks.values())), seed)[: section.measuring.sentences]
+    examples = read_task(next(iter(section.tasks.values()))).test[: section.measuring.sentences]
+    sentences = [text_of(example) for example in examples if isinstance(example, TaggedText | LabelledText)]
     models = {cell.model_name: cell.model for cell in cells}
     task = _measure.options(num_cpus=section.measuring.threads)
     found: dict[str, Footprint] = ray.get(task.remote(models, sentences, section.measuring, section.tuning.max_tokens))

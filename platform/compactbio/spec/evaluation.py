@@ -2,54 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from compactbio.spec.base import Section
 from compactbio.spec.training import Optimiser, Positive
-
-Rows = Annotated[int, Field(ge=1)]
-
-
-class Task(Section):
-    """What every task made from an ontology in OBO format has."""
-
-    text: str
-    """The ontology's file: a path or `package:NAME/inside/path`."""
-
-    test_share: Annotated[float, Field(gt=0.0, lt=0.9)]
-    """Share of concepts in the test set, by the hash that also holds documents out of the corpus: with the
-    corpus' `held_out` as the share, no model has seen the text of the test set before."""
-
-    max_train: Rows | None = None
-    """Train on a fixed subset of so many examples."""
-
-    max_test: Rows | None = None
-    """Score on a fixed subset of so many examples."""
-
-
-class MentionTask(Task):
-    """Mentions of an ontology's own names and synonyms in its definitions (NER, distant labels)."""
-
-    kind: Literal["concept_mentions"]
-    """Says that this is `concept_mentions`."""
-
-    entity: Annotated[str, Field(pattern=r"^[A-Za-z]+$")] = "Concept"
-    """What the mentions are called in the tags."""
-
-
-class BranchTask(Task):
-    """The top-level branches that a concept belongs to, from its definition (multi-label)."""
-
-    kind: Literal["concept_branches"]
-    """Says that this is `concept_branches`."""
-
-    root: str
-    """The concept whose children are the labels, for example `HP:0000118`."""
-
-
-OntologyTask = Annotated[MentionTask | BranchTask, Field(discriminator="kind")]
 
 
 class Tuning(Optimiser):

@@ -11,9 +11,10 @@ from pydantic import Field, field_validator
 
 from compactbio.spec.base import Section
 from compactbio.spec.corpus import Corpus
-from compactbio.spec.evaluation import Measuring, OntologyTask, Tuning
+from compactbio.spec.evaluation import Measuring, Tuning
 from compactbio.spec.objective import Objective
 from compactbio.spec.students import Student
+from compactbio.spec.tasks import AnyTask
 from compactbio.spec.training import Positive, Training
 
 STAGE_PREFIX = "stage:"
@@ -98,7 +99,7 @@ class Finetune(Section):
     control: str | None = None
     """Which of them was trained without a teacher; the others are tested against it."""
 
-    tasks: Annotated[dict[str, OntologyTask], Field(min_length=1)]
+    tasks: Annotated[dict[str, AnyTask], Field(min_length=1)]
     tuning: Tuning
     measuring: Measuring | None = Measuring()
     """Time and memory of each fine-tuned model; `null` leaves them out."""
