@@ -6,12 +6,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from compactbio.spec.training import Optimiser, Positive
 from compactbio.spec.base import Section
+from compactbio.spec.training import Optimiser, Positive
 
 TaskGroup = Literal["ner", "re", "cls", "qa"]
 GROUPS: tuple[TaskGroup, ...] = ("ner", "re", "cls", "qa")
 EVERY_GROUP = "all"
+GROUP_OF: dict[str, TaskGroup | None] = {
+    "ner": "ner",
+    "concept_mentions": "ner",
+    "relations": "re",
+    "relation_folds": "re",
+    "relation_holdout": "re",
+    "labels": "cls",
+    "pairs": "cls",
+    "choice": "cls",
+    "concept_branches": "cls",
+    "questions": "qa",
+    "question_holdout": "qa",
+    "mlm": None,
+}
+"""The hyper-parameters that each kind of task takes: PubMedQA's are those of classification."""
 
 _ROHANIAN: dict[str, Any] = {"batch": 16, "weight_decay": 0.01, "schedule": "cosine", "warmup_share": 0.0}
 _LEWIS: dict[str, Any] = {"beta2": 0.98, "epsilon": 1e-6, "weight_decay": 0.01, "warmup_share": 0.06, "keep": "best"}

@@ -34,3 +34,6 @@ HELD_OUT_PERPLEXITY = Metric(f"{HELD_OUT_PREFIX}perplexity", "1", "sum over glob
 
 SCORE_PREFIX = "score/"
 """Before the score of a task on its test set."""
+
+DEV_PREFIX = "dev/"
+"""Before a score of a task on its development set, along the fine-tuning."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from compactbio.data.benchmarks import read_task
 from compactbio.data.examples import Example, TaskData
 from compactbio.data.task_rows import TaskBatches, TaskRows
-from compactbio.data.whole import whole_folder
+from compactbio.data.whole import save_array, whole_folder
 from compactbio.evaluation.score import Score
 from compactbio.models.load import load_tokenizer, quiet_transformers
 from compactbio.objectives.tasks import TeacherLoss
@@ -28,7 +28,7 @@ from compactbio.training.engine import LocalEngine
 from compactbio.training.learner import no_teacher
 from compactbio.training.loop import Span, Targets, steps
 from compactbio.training.optimiser import build_optimiser, build_schedule
-from compactbio.training.requests import MODEL_FOLDER, PREDICTIONS_FILE, RESULT_FILE, Cell, CellResult
+from compactbio.training.requests import COUNTS_FILE, MODEL_FOLDER, PREDICTIONS_FILE, RESULT_FILE, Cell, CellResult
 from compactbio.training.task_kinds import Judged, TaskKind, task_kind
 from compactbio.training.task_model import (
     TaskLearner,
@@ -58,7 +58,7 @@ def run_cell(cell: Cell) -> CellResult:
     started = time.monotonic()
     quiet_transformers()
     torch.set_num_threads(cell.threads)
-    data = read_task(cell.task)
+    data = read_task(cell.task, f"tasks.{cell.task_name}")
     if isinstance(cell.task, MaskedTextTask):
         raise NotImplementedError
     assert cell.tuning is not None
@@ -125,7 +125,7 @@ def _tune(cell: Cell, loaded: TaskModel, data: TaskData[Example], scored: _Score
         journal.metrics(report.values, done, num_steps=num_steps)
         if done in due and dev_rows is not None:
             score = scored(loaded.model, data.dev, dev_rows).score
-            journal.metrics({metrics.DEV_PREFIX + score.main: score.values[score.main]}, done)
+            journal.metrics({metrics.DEV_PREFIX + score.main: score.main_value}, done)
             engine.train(True)
             if best.is_enough(done, score):
                 break
@@ -167,7 +167,7 @@ class _Best:
 
     def is_enough(self, step: int, score: Score) -> bool:
         """Takes note of a score on the development set. Returns whether to stop."""
-        self._last = score.values[score.main]
+        self._last = score.main_value
         if self._value is None or self._last > self._value:
             self._value, self._step, self._num_worse = self._last, step, 0
             if self._tuning.keep == "best":
@@ -191,6 +191,7 @@ def _export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: 
 
 
 def _write_predictions(judged: Judged, folder: Path) -> None:
+    save_array(folder / COUNTS_FILE, judged.score.counts)
     lines = ["\t".join(columns) for columns in (judged.header, *judged.lines)]
     (folder / PREDICTIONS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
     for name, text in judged.files.items():
@@ -204,7 +205,6 @@ def _result(
         model_name=cell.model_name,
         task_name=cell.task_name,
         seed=cell.seed,
-        fold=cell.fold,
         setting=cell.task.setting,
         protocol=cell.task.protocol_name,
         split=cell.task.split,
@@ -213,7 +213,6 @@ def _result(
         main=score.main,
         scores=score.values,
         detail=score.detail,
-        counts=score.counts.tolist(),
         sizes={"train": len(data.train), "dev": len(data.dev), "test": len(data.test)},
         num_cut=num_cut,
         num_steps=tuned.num_steps,

@@ -13,6 +13,8 @@ MODEL_FOLDER = "model"
 """In a stage's folder: its exported model."""
 RESULT_FILE = "result.json"
 """In a cell's folder: what it came to."""
+COUNTS_FILE = "counts.npy"
+"""In a cell's folder: for each test example what the main score is computed from."""
 PREDICTIONS_FILE = "predictions.tsv"
 """In a cell's folder: the model's answers on the test set beside the gold ones."""
 STOP_FILE = "stop"
@@ -68,9 +70,6 @@ class Cell:
     teacher: Path | None = None
     """The folder of the teacher's cell, which has ended."""
 
-    fold: int | None = None
-    """The test fold, of a task in folds."""
-
     @property
     def field(self) -> str:
         """What messages call the model."""
@@ -84,7 +83,6 @@ class CellResult:
     model_name: str
     task_name: str
     seed: int
-    fold: int | None
     setting: str
     """Protocol, split and subsets."""
 
@@ -100,9 +98,6 @@ class CellResult:
 
     detail: dict[str, dict[str, float]]
     """By entity type or class."""
-
-    counts: list[list[float]]
-    """For each test example what the main score is computed from."""
 
     sizes: dict[str, int]
     """Examples of each set."""

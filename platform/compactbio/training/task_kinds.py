@@ -18,6 +18,9 @@ from compactbio.data.tag_rows import Protocol as TagProtocol
 from compactbio.data.tag_rows import encode_tagged, join_windows
 from compactbio.data.task_rows import Row, TaskRows
 from compactbio.data.text_rows import encode_classified, encode_labelled
+from compactbio.evaluation.documents import score_abstracts, score_labels
+from compactbio.evaluation.entities import score_entities
+from compactbio.evaluation.relations import Main, score_classes
 from compactbio.evaluation.score import Score
 from compactbio.objectives.tasks import ClassLoss, MultiLabelLoss, TaskLoss, balanced_weights
 from compactbio.spec.tasks import (
@@ -144,7 +147,7 @@ class Classes:
     names: list[str]
     tokenizer: PreTrainedTokenizerBase
     tuning: Tuning
-    task: Any
+    task: AnyTask
 
     @property
     def head(self) -> Head:
@@ -168,7 +171,18 @@ class Classes:
             (text.identity, self.names[text.label], self.names[found])
             for text, found in zip(texts, predicted, strict=True)
         ]
-        return Judged(score_classes(self.task, gold, predicted, self.names), ("id", "gold", "predicted"), lines)
+        main, negative = _class_score(self.task)
+        score = score_classes(gold, predicted, self.names, main=main, negative=negative)
+        return Judged(score, ("id", "gold", "predicted"), lines)
+
+
+def _class_score(task: AnyTask) -> tuple[Main, str | None]:
+    """The main score of a task with one class a text, and the class that F1 leaves out."""
+    if not isinstance(task, RelationTasks):
+        return "accuracy", None
+    if task.score == "positive_f1":  # of two classes: what is left without the first one
+        return "micro_f1", task.labels[0]
+    return task.score, task.negative
 
 
 @dataclass(frozen=True)
@@ -205,7 +219,11 @@ class Labels:
             (text.identity, self._named(text.labels), self._named(found))
             for text, found in zip(texts, predicted, strict=True)
         ]
-        score = score_labels(texts, predicted, self.names, by_group=self.by_group)
+        gold = [text.labels for text in texts]
+        if self.by_group:
+            score = score_abstracts(gold, predicted, [text.group for text in texts], self.names)
+        else:
+            score = score_labels(gold, predicted, self.names)
         return Judged(score, ("id", "gold", "predicted"), lines)
 
     def _named(self, labels: frozenset[int]) -> str:
