@@ -19,7 +19,10 @@ from transformers import (
 from compactbio.data.batches import Batch
 from compactbio.data.ontology_tasks import read_branches, read_mentions
 from compactbio.data.task_rows import Row, TaskBatches, TaskRows, collate, encode_labelled, encode_tagged
-from compactbio.evaluation import f1
+from compactbio.evaluation.documents import score_labels
+from compactbio.evaluation.entities import score_entities
+from compactbio.evaluation.score import Score
+from compactbio.evaluation.significance import interval
 from compactbio.models.architecture import layer_of
 from compactbio.models.forward import Outputs
 from compactbio.models.load import load_tokenizer, quiet_transformers
@@ -71,7 +74,7 @@ class TaskLearner(nn.Module):
 
 @dataclass(frozen=True)
 class _Task:
-    """A task as rows, and how the model's answers become counts of right and wrong."""
+    """A task as rows, and how the model's answers are scored."""
 
     names: list[str]
     train: TaskRows
@@ -79,15 +82,15 @@ class _Task:
     gold: list[Any]
     protocol: str
 
-    def counts(self, answers: list[Tensor]) -> f1.Counts:
+    def score(self, answers: list[Tensor]) -> Score:
         """From the logits of each test row."""
         if self.protocol.startswith("word"):
             tags: list[list[str]] = [[] for _ in self.gold]
             for row, logits in zip(self.test.rows, answers, strict=True):
                 tags[row.example] += [self.names[index] for index in logits.argmax(-1).tolist()]
-            return f1.count_entities(self.gold, tags)
+            return score_entities(self.gold, tags)
         found = [frozenset(torch.nonzero(logits[0] > 0.0).flatten().tolist()) for logits in answers]
-        return f1.count_labels(self.gold, found)
+        return score_labels(self.gold, found, self.names)
 
 
 def run_cell(cell: Cell) -> CellResult:
@@ -110,8 +113,8 @@ def run_cell(cell: Cell) -> CellResult:
     for report in steps(engine, learner, no_teacher, batches, span, report_every=10, seed=cell.seed):
         journal.metrics(report.values, report.step, num_steps=num_steps)
     engine.train(False)
-    counts = task.counts(list(_answers(learner, task.test.rows, tokenizer.pad_token_id)))
-    result = _result(cell, task, counts)
+    score = task.score(list(_answers(learner, task.test.rows, tokenizer.pad_token_id)))
+    result = _result(cell, task, score)
     journal.metrics({metrics.SCORE_PREFIX + cell.task_name: result.score}, num_steps)
     learner.model.save_pretrained(cell.folder / "model")
     tokenizer.save_pretrained(cell.folder / "model")
@@ -183,17 +186,18 @@ def _answers(learner: TaskLearner, rows: list[Row], pad_id: int) -> Iterator[Ten
         yield answers[index]
 
 
-def _result(cell: Cell, task: _Task, counts: f1.Counts) -> CellResult:
-    bounds = f1.interval(counts, cell.seed)
+def _result(cell: Cell, task: _Task, score: Score) -> CellResult:
+    bounds = interval(score.counts, score.main, cell.seed)
     return CellResult(
         model_name=cell.model_name,
         task_name=cell.task_name,
         protocol=task.protocol,
-        score=f1.micro_f1(counts),
+        metric=score.main,
+        score=score.main_value,
         low=bounds.low,
         high=bounds.high,
         num_train=len({row.example for row in task.train.rows}),
         num_test=len(task.gold),
         num_cut=task.test.num_cut,
-        counts=counts.tolist(),
+        counts=score.counts.tolist(),
     )

@@ -65,7 +65,12 @@ class CellResult:
     model_name: str
     task_name: str
     protocol: str
+    metric: str
+    """What the score is called in `evaluation/score.py`."""
+
     score: float
+    """In percent, as are the bounds of its interval."""
+
     low: float
     high: float
     num_train: int
@@ -73,5 +78,5 @@ class CellResult:
     num_cut: int
     """Test texts that were longer than a row and were cut."""
 
-    counts: list[list[int]]
-    """For each test example correct, predicted and gold items."""
+    counts: list[list[float]]
+    """For each test example what the score is computed from, as `evaluation/score.py` has it."""
