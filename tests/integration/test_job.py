@@ -189,11 +189,11 @@ def test_mlflow_has_every_run_metric_and_model(finished: tuple[Path, str]) -> No
 def test_a_score_can_be_computed_again_from_its_counts(finished: tuple[Path, str]) -> None:
     import numpy as np
 
-    from compactbio.evaluation import f1
+    from compactbio.evaluation.score import value
 
     results = json.loads((finished[0] / "results.json").read_text())
     for cell in results["finetune"]["cells"]:
-        assert cell["score"] == pytest.approx(f1.micro_f1(np.array(cell["counts"])))
+        assert cell["score"] == pytest.approx(value(np.array(cell["counts"]), cell["metric"]))
         assert len(cell["counts"]) == cell["num_test"]
 
 

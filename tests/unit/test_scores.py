@@ -1,16 +1,8 @@
 from __future__ import annotations
 
-import random
-
-import numpy as np
-import pytest
-from seqeval.metrics import f1_score
-from seqeval.scheme import IOB2
-
 from compactbio.data.examples import TaggedText
 from compactbio.data.ontology_tasks import read_branches, read_mentions
 from compactbio.data.task_rows import TaskBatches, encode_tagged
-from compactbio.evaluation import f1
 from compactbio.models.load import load_tokenizer
 from compactbio.spec.tasks import BranchTask, MentionTask
 
@@ -40,33 +32,6 @@ name: Gone
 def: "No more." []
 is_obsolete: true
 """
-
-
-def test_micro_f1_of_entities_is_seqevals() -> None:
-    draw = random.Random(0)
-    gold, predicted = ([draw.choices(["O", "B-A", "I-A", "B-B", "I-B"], k=12) for _ in range(60)] for _ in range(2))
-    assert f1.micro_f1(f1.count_entities(gold, predicted)) == pytest.approx(
-        f1_score(gold, predicted, mode="strict", scheme=IOB2)
-    )
-
-
-def test_micro_f1_of_labels() -> None:
-    counts = f1.count_labels([frozenset({1, 2}), frozenset({0})], [frozenset({1}), frozenset({0, 3})])
-    assert f1.micro_f1(counts) == pytest.approx(2 * 2 / (3 + 3))
-    assert f1.micro_f1(np.zeros((3, 3), dtype=np.int64)) == 0.0
-
-
-def test_intervals_cover_the_score_and_tell_a_better_model_from_a_worse_one() -> None:
-    draw = np.random.default_rng(0)
-    good = np.stack([draw.binomial(3, 0.9, 400), np.full(400, 3), np.full(400, 3)], axis=1)
-    bad = np.stack([draw.binomial(3, 0.6, 400), np.full(400, 3), np.full(400, 3)], axis=1)
-    bounds = f1.interval(good, seed=1)
-    assert bounds.low < f1.micro_f1(good) < bounds.high
-    assert f1.difference(good, bad, seed=1).low > 0.2
-    same = f1.difference(good, good, seed=1)
-    assert (same.low, same.high) == (0, 0)
-    with pytest.raises(ValueError, match="different test sets"):
-        f1.difference(good, bad[:-1], seed=1)
 
 
 def test_mentions_are_the_longest_names_and_synonyms(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -27,7 +27,7 @@ Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Candidate:
+class AnswerSpan:
     """A possible answer: its characters in the passage, and its share of the passage's best candidates."""
 
     start: int
@@ -119,7 +119,7 @@ def _without_most_empty(windows: list[Row], most: int, seed: int, question: int)
     return [row for index, row in enumerate(windows) if index not in dropped]
 
 
-def find_answers(passage: str, windows: Sequence[Row], logits: Sequence[Logits]) -> list[Candidate]:
+def find_answers(passage: str, windows: Sequence[Row], logits: Sequence[Logits]) -> list[AnswerSpan]:
     """The best candidates of a passage, best first; logits [positions, 2] of each of its windows, start and end.
 
     A candidate's probability is the softmax of the sums of its two logits over the candidates that are kept.
@@ -135,7 +135,7 @@ def find_answers(passage: str, windows: Sequence[Row], logits: Sequence[Logits])
     weights = np.exp(np.array([score for _, score in best]) - best[0][1])
     shares = weights / weights.sum()
     return [
-        Candidate(start, end, passage[start:end], float(share))
+        AnswerSpan(start, end, passage[start:end], float(share))
         for ((start, end), _), share in zip(best, shares, strict=True)
     ]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from compactbio.evaluation import f1
+from compactbio.evaluation.significance import Difference, paired_bootstrap
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.spec.load import load
@@ -27,13 +27,15 @@ class Score:
     task: str
     protocol: str
     value: float
+    """In percent, as are the bounds."""
+
     low: float
     high: float
     retention: float | None
     """Percent of the reference's score."""
 
-    against_control: f1.Interval | None
-    """Interval of the difference to the control's score, on the same test examples."""
+    against_control: Difference | None
+    """To the control's score, on the same test examples."""
 
     num_train: int
     num_test: int
@@ -117,5 +119,5 @@ def _compare(name: str, section: Finetune, results: dict[str, Any], seed: int) -
     return Comparison(name, section, scores, results["footprints"])
 
 
-def _difference(cell: dict[str, Any], control: dict[str, Any], seed: int) -> f1.Interval:
-    return f1.difference(np.array(cell["counts"]), np.array(control["counts"]), seed)
+def _difference(cell: dict[str, Any], control: dict[str, Any], seed: int) -> Difference:
+    return paired_bootstrap(np.array(cell["counts"]), np.array(control["counts"]), cell["metric"], seed)

@@ -38,8 +38,8 @@ def score_against_cost(comparison: Comparison, figure_name: str, label: str, sca
         for index, model in enumerate(comparison.section.models_):
             score = comparison.score(model, task)
             cost = comparison.footprints[model][figure_name] * scale
-            spread = [[100 * (score.value - score.low)], [100 * (score.high - score.value)]]
-            axes.errorbar([cost], [100 * score.value], yerr=spread, fmt="os^Dv"[index % 5], capsize=3, label=model)
+            spread = [[score.value - score.low], [score.high - score.value]]
+            axes.errorbar([cost], [score.value], yerr=spread, fmt="os^Dv"[index % 5], capsize=3, label=model)
         axes.set(xlabel=label, ylabel="F1, percent", title=task)
         axes.margins(x=0.25)
         axes.set_xlim(left=0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compactbio.evaluation import f1
+from compactbio.evaluation.significance import CONFIDENCE, RESAMPLES, Difference
 from compactbio.reporting.collect import Comparison, RunData
 
 
@@ -19,7 +19,7 @@ def score_rows(data: RunData, comparison: Comparison) -> tuple[list[str], list[l
         row = [model, _number(_held_out(data, source), ".3f")]
         for task in tasks:
             score = comparison.score(model, task)
-            row += [f"{100 * score.value:.1f} ({100 * score.low:.1f} to {100 * score.high:.1f})"]
+            row += [f"{score.value:.1f} ({score.low:.1f} to {score.high:.1f})"]
             row += ["-" if score.retention is None else f"{score.retention:.1f} %"]
         if has_footprints:
             cost = comparison.footprints[model]
@@ -61,7 +61,7 @@ def notes(comparison: Comparison) -> list[str]:
             f"{task}: {score.protocol}; {score.num_train} training and {score.num_test} test examples, one seed{cut}."
         )
     lines.append(
-        f"In brackets: {f1.CONFIDENCE:.0%} bootstrap intervals over the test examples ({f1.RESAMPLES} resamples); "
+        f"In brackets: {CONFIDENCE:.0%} bootstrap intervals over the test examples ({RESAMPLES} resamples); "
         "they do not cover the spread between seeds."
     )
     lines.append(f"Retained: percent of the score of {comparison.section.reference}.")
@@ -76,8 +76,9 @@ def notes(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _verdict(model: str, control: str, interval: f1.Interval) -> str:
-    bounds = f"difference {100 * interval.low:+.1f} to {100 * interval.high:+.1f} points"
+def _verdict(model: str, control: str, difference: Difference) -> str:
+    interval = difference.interval
+    bounds = f"difference {interval.low:+.1f} to {interval.high:+.1f} points"
     if interval.low > 0:
         return f"{model} is better than {control} ({bounds})"
     if interval.high < 0:

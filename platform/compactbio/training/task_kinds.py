@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from dataclasses import dataclass, field, replace
+from typing import Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from compactbio.data.answer_rows import Candidate, encode_questions, find_answers
+from compactbio.data.answer_rows import encode_questions, find_answers
 from compactbio.data.examples import ClassifiedText, Example, LabelledText, Question, TaggedText, TaskData
 from compactbio.data.tag_rows import Protocol as TagProtocol
 from compactbio.data.tag_rows import encode_tagged, join_windows
 from compactbio.data.task_rows import Row, TaskRows
 from compactbio.data.text_rows import encode_classified, encode_labelled
+from compactbio.evaluation.answers import Candidate, first_snippet, pool, score_bioasq, score_squad
 from compactbio.evaluation.documents import score_abstracts, score_labels
 from compactbio.evaluation.entities import score_entities
 from compactbio.evaluation.relations import Main, score_classes
@@ -236,7 +237,7 @@ class Answers:
 
     tokenizer: PreTrainedTokenizerBase
     tuning: Tuning
-    task: Any
+    task: QuestionTasks
     seed: int
 
     @property
@@ -259,12 +260,24 @@ class Answers:
         """Strict and lenient accuracy, mean reciprocal rank, exact match and F1."""
         questions = cast(Sequence[Question], examples)
         candidates = passage_candidates(questions, rows, answers)
-        score, ranked = score_questions(self.task, questions, candidates)
+        ranked = [self._ranked(of_question) for of_question in candidates]
+        score = _question_score(questions, ranked)
         lines = [
             (question.identity, "|".join("/".join(group) for group in question.answers), "|".join(best))
             for question, best in zip(questions, ranked, strict=True)
         ]
         return Judged(score, ("id", "gold", "predicted"), lines)
+
+    def _ranked(self, candidates: Sequence[Sequence[Candidate]]) -> list[str]:
+        return pool(candidates) if self.task.protocol == "pooled" else first_snippet(candidates)
+
+
+def _question_score(questions: Sequence[Question], ranked: Sequence[Sequence[str]]) -> Score:
+    """BioASQ's measures, and SQuAD's beside them."""
+    answers = [question.answers for question in questions]
+    score = score_bioasq(answers, ranked)
+    words = score_squad(answers, [best[0] if best else "" for best in ranked])
+    return replace(score, values=score.values | words.values)
 
 
 def passage_candidates(
@@ -281,6 +294,7 @@ def passage_candidates(
         for passage in question.passages:
             indices = windows.get(next(number), [])
             picked = [rows[index] for index in indices], [answers[index] for index in indices]
-            of_question.append(find_answers(passage.text, *picked))
+            spans = find_answers(passage.text, *picked)
+            of_question.append([Candidate(span.text, span.probability) for span in spans])
         found.append(of_question)
     return found
