@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
-from compactbio.data.examples import Example, TaskData
+from compactbio.data.bioasq import read_bioasq
+from compactbio.data.conll import read_entities
+from compactbio.data.examples import (
+    ClassifiedText,
+    Example,
+    LabelledText,
+    PlainText,
+    Question,
+    TaggedText,
+    TaskData,
+)
+from compactbio.data.hoc import read_labelled
+from compactbio.data.nli import read_pairs
 from compactbio.data.ontology_tasks import read_branches, read_mentions
-from compactbio.data.sets import Sets, fingerprint, subset
+from compactbio.data.plain import read_plain
+from compactbio.data.pubmedqa import read_choices
+from compactbio.data.relations import read_folds, read_holdout, read_relations
+from compactbio.data.sets import Sets, fingerprint, num_shared, subset
+from compactbio.data.squad import read_squad, read_squad_holdout
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.references import locate_file
-from compactbio.spec.tasks import AnyTask, Benchmark, BranchTask, LabelTask, MentionTask
+from compactbio.spec.tasks import (
+    AnyTask,
+    Benchmark,
+    BranchTask,
+    ChoiceTask,
+    EntityTask,
+    LabelTask,
+    MaskedTextTask,
+    MentionTask,
+    PairTask,
+    QuestionHoldoutTask,
+    QuestionTask,
+    RelationFoldTask,
+    RelationHoldoutTask,
+    RelationTask,
+)
 
 
 class MissingDataError(SpecError):
@@ -52,18 +83,56 @@ def read_task(task: AnyTask, field: str = "tasks") -> TaskData[Example]:
         labels=used.labels,
         fingerprint=fingerprint(used),
         sizes=sizes,
-        notes=(*sets.notes, *wrong),
+        notes=(*sets.notes, *_leaks(sets), *wrong),
         as_expected=not wrong if isinstance(task, Benchmark) and task.sizes is not None else None,
     )
 
 
 def _read(task: AnyTask) -> Sets[Example]:
     match task:
+        case EntityTask():
+            return read_entities(task)
+        case RelationTask():
+            return read_relations(task)
+        case RelationFoldTask():
+            return read_folds(task)
+        case RelationHoldoutTask():
+            return read_holdout(task)
+        case LabelTask():
+            return read_labelled(task)
+        case PairTask():
+            return read_pairs(task)
+        case ChoiceTask():
+            return read_choices(task)
+        case QuestionTask():
+            return read_squad(task) if task.format == "squad" else read_bioasq(task)
+        case QuestionHoldoutTask():
+            return read_squad_holdout(task)
+        case MaskedTextTask():
+            return read_plain(task)
         case MentionTask():
             return read_mentions(task)
         case BranchTask():
             return read_branches(task)
-    raise SpecError.at("tasks", f"there is no reader for {task.kind}")
+
+
+def _leaks(sets: Sets[Example]) -> list[str]:
+    """What to say of test examples that stand in the training set too."""
+    shared = num_shared(map(_content, sets.train), map(_content, sets.test))
+    return [f"{shared:,} of {len(sets.test):,} test texts stand in the training set too"] if shared else []
+
+
+def _content(example: Example) -> tuple[str, ...]:
+    """The text that a model sees, without its labels."""
+    match example:
+        case TaggedText():
+            return tuple(example.words)
+        case ClassifiedText():
+            return (example.text, example.pair or "")
+        case Question():
+            return (example.question, *(passage.text for passage in example.passages))
+        case LabelledText() | PlainText():
+            return (example.text,)
 
 
 def _unexpected(task: AnyTask, sizes: dict[str, int]) -> list[str]:

@@ -183,6 +183,9 @@ class Relations(Section):
     negative: str | None = None
     """The class that says that there is no relation; micro F1 leaves it out."""
 
+    markers: tuple[str, ...] = ()
+    """What stands in every sentence where the two entities are; a sentence without them is an error."""
+
     score: Literal["macro_f1", "micro_f1", "positive_f1"]
     """The main score. `positive_f1`: the F1 of the last class, of two."""
 

@@ -1,0 +1,108 @@
+"""Files of annotated text, whatever their format: opened, checked for damage, and complained of by line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from compactbio.data.files import DAMAGE, open_bytes
+from compactbio.spec.base import Problem, SpecError
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_MOST_PROBLEMS = 20
+
+Json = dict[str, Any]
+
+
+@dataclass
+class AnnotatedFile:
+    """A file that is being read: what is wrong with it, and what was found and is no error."""
+
+    path: Path
+    notes: list[str] = field(default_factory=list)
+    _problems: list[Problem] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """The lines without their ends. Raises SpecError where the file is empty, damaged, or not UTF-8.
+
+        A byte-order mark is the signature that Unicode says it is, and a carriage return before a line feed is part of
+        the line's end; both are noted.
+        """
+        content = self._content()
+        if content.startswith(_BYTE_ORDER_MARK):
+            content = content.removeprefix(_BYTE_ORDER_MARK)
+            self.notes.append(f"{self.path}:1: begins with a byte-order mark, which is left out")
+        raw = content.split(b"\n")
+        if not raw[-1]:
+            raw.pop()
+        windows = [number for number, line in enumerate(raw, start=1) if line.endswith(b"\r")]
+        if windows:
+            self.notes.append(f"{self.path}:{windows[0]}: Windows line ends ({len(windows):,} lines from here on)")
+        decoded = [self._decode(number, line.removesuffix(b"\r")) for number, line in enumerate(raw, start=1)]
+        self.raise_problems()
+        return decoded
+
+    def json(self) -> Any:
+        """The one JSON value that the file holds. Raises SpecError, with the line, where it holds none."""
+        text = "\n".join(self.lines())
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            self.wrong(error.lineno, f"not JSON: {error.msg}")
+            self.raise_problems()
+
+    def json_lines(self) -> Iterator[tuple[int, Json]]:
+        """The JSON objects of a file that has one a line, with the numbers of their lines; blank lines are none."""
+        for number, line in enumerate(self.lines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                self.wrong(number, f"not JSON: {error.msg}")
+                continue
+            if isinstance(value, dict):
+                yield number, value
+            else:
+                self.wrong(number, "not a JSON object")
+
+    def wrong(self, line: int | None, message: str, path: str = "") -> None:
+        """Remembers a problem: at a line, or at a place inside a JSON file."""
+        self._problems.append(Problem(path, message, line))
+
+    def raise_problems(self) -> None:
+        """Raises SpecError with the first problems and the number of the others, where there are any."""
+        if not self._problems:
+            return
+        told = self._problems[:_MOST_PROBLEMS]
+        if rest := len(self._problems) - len(told):
+            told.append(Problem("", f"and {rest:,} more problems"))
+        raise SpecError(told, str(self.path))
+
+    def _content(self) -> bytes:
+        try:
+            with open_bytes(self.path) as file:
+                content = file.read()
+        except (*DAMAGE, OSError) as error:
+            raise SpecError([Problem("", f"cannot be read: {error or type(error).__name__}")], str(self.path)) from None
+        if not content.removeprefix(_BYTE_ORDER_MARK).strip():
+            raise SpecError([Problem("", "the file is empty", 1)], str(self.path))
+        return content
+
+    def _decode(self, number: int, line: bytes) -> str:
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            self.wrong(number, f"not UTF-8: {error.reason} at byte {error.start} of the line")
+            return ""
+        if "\r" in text:
+            self.wrong(number, "a carriage return inside the line")
+        return text
+
+
+def notes_of(files: Iterable[AnnotatedFile]) -> tuple[str, ...]:
+    """What was found in the files and is no error."""
+    return tuple(note for file in files for note in file.notes)
