@@ -14,8 +14,9 @@ from compactbio.data.task_rows import Row, TaskRows
 from compactbio.data.text_rows import SEGMENTS
 
 if TYPE_CHECKING:
-    from compactbio.data.examples import Passage, Question
     from transformers import PreTrainedTokenizerBase
+
+    from compactbio.data.examples import Passage, Question
 
 MAX_QUESTION_TOKENS = 64  # this and the next two as in BERT's run_squad.py, which BioBERT's QA took over
 MAX_ANSWER_TOKENS = 30
@@ -64,7 +65,8 @@ def encode_questions(
 
 
 def _shortened(question: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, bool]:
-    offsets = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+    encoded = tokenizer(question, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    offsets = encoded["offset_mapping"]
     if len(offsets) <= MAX_QUESTION_TOKENS:
         return question, False
     return question[: offsets[MAX_QUESTION_TOKENS - 1][1]], True
@@ -100,9 +102,7 @@ def _window(encoded: Any, window: int, passage: Passage, number: int) -> Row:
     )
 
 
-def _answer_positions(
-    passage: Passage, positions: Sequence[int], offsets: Sequence[tuple[int, int]]
-) -> list[int]:
+def _answer_positions(passage: Passage, positions: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
     """First and last position of the first gold answer that lies whole in the window."""
     for start, text in passage.spans:
         end = start + len(text)

@@ -10,8 +10,9 @@ import numpy as np
 from compactbio.data.task_rows import Row, TaskRows
 
 if TYPE_CHECKING:
-    from compactbio.data.examples import TaggedText
     from transformers import PreTrainedTokenizerBase
+
+    from compactbio.data.examples import TaggedText
 
 Protocol = Literal["word", "subword"]
 

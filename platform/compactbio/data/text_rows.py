@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from compactbio.data.task_rows import Row, TaskRows
 
 if TYPE_CHECKING:
-    from compactbio.data.examples import ClassifiedText, LabelledText
     from transformers import PreTrainedTokenizerBase
+
+    from compactbio.data.examples import ClassifiedText, LabelledText
 
 SEGMENTS = "token_type_ids"
 

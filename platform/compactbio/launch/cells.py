@@ -14,8 +14,9 @@ from compactbio.launch.failures import ERROR_FILE, JobFailedError, causes
 from compactbio.launch.preflight import resolve_model
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Finetune, JobSpec
+from compactbio.tracking.cell_files import RESULT_FILE, cell_name
 from compactbio.tracking.journal import Journal, has_ended
-from compactbio.training.requests import RESULT_FILE, Cell, CellResult
+from compactbio.training.requests import Cell, CellResult
 
 
 def list_cells(
@@ -63,11 +64,6 @@ def seeds(spec: JobSpec, section: Finetune) -> tuple[int, ...]:
     return section.seeds or (spec.seed,)
 
 
-def cell_name(model_name: str, task_name: str, seed: int) -> str:
-    """The name of a cell's folder, and of its run in MLflow."""
-    return f"{model_name}-{task_name}-s{seed}"
-
-
 def run_cells(cells: list[Cell], *, num_cpus: int, use_gpu: bool) -> list[CellResult]:
     """The results of all cells, computed where there is room; those of cells that have ended before are read.
 
@@ -96,7 +92,8 @@ def _failure(failed: Mapping[Path, RayTaskError]) -> Exception:
     if isinstance(first, SpecError):
         return first
     names = ", ".join(folder.name for folder in failed)
-    return JobFailedError(f"cells failed: {names}; the first of {type(first).__name__}: {first}; see their {ERROR_FILE}")
+    reason = f"{type(first).__name__}: {first}"
+    return JobFailedError(f"cells failed: {names}; the first of {reason}; each has the whole error in its {ERROR_FILE}")
 
 
 @ray.remote

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from compactbio.spec.base import SpecError
 
-
 ERROR_FILE = "error.txt"
 
 

@@ -8,11 +8,11 @@ from compactbio.reporting.collect import Comparison, RunData
 
 def score_rows(data: RunData, comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and rows of the result table: one row a model."""
-    tasks = list(comparison.section.tasks)
+    tasks = comparison.tasks
     has_footprints = bool(comparison.footprints)
     header = ["model", "held-out MLM loss"]
     for task in tasks:
-        header += [f"{task} F1", "retained"]
+        header += [f"{task} {comparison.score(comparison.section.reference, task).metric}", "retained"]
     header += ["encoder", "ms a sentence", "peak memory"] if has_footprints else []
     rows = []
     for model, source in comparison.section.models_.items():
@@ -54,16 +54,16 @@ def findings(comparison: Comparison) -> list[str]:
 def notes(comparison: Comparison) -> list[str]:
     """What the numbers are: protocol, sizes of the sets, intervals."""
     lines = []
-    for task in comparison.section.tasks:
+    for task in comparison.tasks:
         score = comparison.score(comparison.section.reference, task)
         cut = f", {score.num_cut} test texts cut to the length limit" if score.num_cut else ""
         lines.append(
-            f"{task}: {score.protocol}; {score.num_train} training and {score.num_test} test examples, one seed{cut}."
+            f"{task}: {score.setting}; {score.sizes['train']} training, {score.sizes['dev']} development and "
+            f"{score.sizes['test']} test examples{cut}."
         )
-    lines.append(
-        f"In brackets: {CONFIDENCE:.0%} bootstrap intervals over the test examples ({RESAMPLES} resamples); "
-        "they do not cover the spread between seeds."
-    )
+        lines += [f"{task}: {note}." for note in score.notes]
+    lines.append(_brackets(comparison))
+    lines += [f"{task} is left out: {' '.join(why.split())}" for task, why in comparison.absent.items()]
     lines.append(f"Retained: percent of the score of {comparison.section.reference}.")
     if comparison.footprints:
         measuring = comparison.section.measuring
@@ -74,6 +74,16 @@ def notes(comparison: Comparison) -> list[str]:
             "Peak memory: growth of a fresh process from before the model is loaded."
         )
     return lines
+
+
+def _brackets(comparison: Comparison) -> str:
+    num_cells = max(len(score.values) for score in comparison.scores)
+    if num_cells > 1:
+        return f"The {comparison.section.summary} of {num_cells} fine-tunings; in brackets the lowest and the highest."
+    return (
+        f"In brackets: {CONFIDENCE:.0%} bootstrap intervals over the test examples ({RESAMPLES} resamples); "
+        "they do not cover the spread between seeds."
+    )
 
 
 def _verdict(model: str, control: str, difference: Difference) -> str:

@@ -60,6 +60,14 @@ def load_corpus_job(path: str | Path, overrides: list[str] | None = None) -> Cor
     return _load(path, overrides, lambda raw, lines: _validate(CorpusJob, raw, lines, corpus_problems))
 
 
+def load_values(values: dict[str, Any], overrides: list[str]) -> JobSpec:
+    """The job that plain values describe, with `a.b=c` overrides applied; raises SpecError as `load`."""
+    raw = json.loads(json.dumps(values))
+    for override in overrides:
+        _override(raw, override)
+    return from_raw(raw)
+
+
 def from_raw(raw: dict[str, Any], lines: dict[str, int] | None = None) -> JobSpec:
     """The job that plain values describe; `lines` maps dotted paths to lines of the file that they came from."""
     return _validate(JobSpec, _with_benchmarks(raw, lines or {}), lines or {}, problems)

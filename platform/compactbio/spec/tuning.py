@@ -51,10 +51,16 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Hyper-parameters by name; what a preset does not say has the default of `Tuning`."""
 
 PAPERS: dict[str, dict[str, str]] = {
-    "rohanian": {"ner": "rohanian-ner", "re": "rohanian-re", "qa": "rohanian-qa"},
-    "lewis": {"ner": "lewis-sequence", "re": "lewis-classification", "cls": "lewis-classification"},
+    "rohanian": {"ner": "rohanian-ner", "re": "rohanian-re", "qa": "rohanian-qa", "cls": "rohanian-re"},
+    "lewis": {
+        "ner": "lewis-sequence",
+        "re": "lewis-classification",
+        "cls": "lewis-classification",
+        "qa": "rohanian-qa",
+    },
 }
-"""A paper's preset for each group of tasks that it has."""
+"""A paper's preset for each group of tasks. Rohanian et al. classify no documents, which take the preset of relations;
+Lewis et al. answer no questions, which take that of the other paper."""
 
 
 class Tuning(Optimiser):
@@ -101,7 +107,8 @@ class Tuning(Optimiser):
     """Score the development set every so many steps; behind every epoch when left out."""
 
     keep: Literal["last", "best"] = "last"
-    """Which weights are tested and exported: those of the last step, or the first that were best on the development set."""
+    """Which weights are tested and exported: those of the last step, or the first that were best on the development
+    set."""
 
     patience: Positive | None = None
     """Stop when so many evaluations in a row were no better than the best one."""

@@ -10,25 +10,25 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from compactbio.data.benchmarks import read_task
-from compactbio.data.examples import Example, TaskData
+from compactbio.data.examples import Example, PlainText, TaskData
 from compactbio.data.task_rows import TaskBatches, TaskRows
 from compactbio.data.whole import save_array, whole_folder
 from compactbio.evaluation.score import Score
-from compactbio.models.load import load_tokenizer, quiet_transformers
+from compactbio.models.load import load_masked_lm, load_tokenizer, quiet_transformers
 from compactbio.objectives.tasks import TeacherLoss
-from compactbio.spec.base import SpecError
-from compactbio.spec.tasks import MaskedTextTask
 from compactbio.spec.tuning import Tuning
 from compactbio.tracking import metrics
+from compactbio.tracking.cell_files import COUNTS_FILE, PREDICTIONS_FILE, RESULT_FILE
 from compactbio.tracking.journal import Journal
 from compactbio.training.engine import LocalEngine
 from compactbio.training.learner import no_teacher
 from compactbio.training.loop import Span, Targets, steps
+from compactbio.training.masked_text import score_masked_text
 from compactbio.training.optimiser import build_optimiser, build_schedule
-from compactbio.training.requests import COUNTS_FILE, MODEL_FOLDER, PREDICTIONS_FILE, RESULT_FILE, Cell, CellResult
+from compactbio.training.requests import MODEL_FOLDER, Cell, CellResult
 from compactbio.training.task_kinds import Judged, TaskKind, task_kind
 from compactbio.training.task_model import (
     TaskLearner,
@@ -39,6 +39,7 @@ from compactbio.training.task_model import (
     freeze,
     learning_rates,
     load_task_model,
+    weights_digest,
 )
 
 _REPORT_EVERY_STEPS = 10
@@ -53,34 +54,60 @@ class _Tuned:
     dev_score: float | None
 
 
+@dataclass(frozen=True)
+class _Outcome:
+    """What a cell did, before it is written down."""
+
+    judged: Judged
+    tuned: _Tuned
+    digest: str
+    num_cut: int
+
+
 def run_cell(cell: Cell) -> CellResult:
-    """Fine-tunes, scores, and leaves model, result, predictions and journal in the cell's folder."""
+    """Fine-tunes and scores, and leaves the result, what it was computed from and the model in the cell's folder."""
     started = time.monotonic()
     quiet_transformers()
     torch.set_num_threads(cell.threads)
+    device = torch.device("cuda" if cell.use_gpu else "cpu")
     data = read_task(cell.task, f"tasks.{cell.task_name}")
-    if isinstance(cell.task, MaskedTextTask):
-        raise NotImplementedError
+    journal = Journal(cell.folder)
+    outcome = (_fill_in if cell.tuning is None else _fine_tune)(cell, data, journal, device)
+    result = _result(cell, data, outcome, time.monotonic() - started)
+    scores = {metrics.SCORE_PREFIX + name: score for name, score in result.scores.items()}
+    journal.metrics(scores, outcome.tuned.num_steps)
+    _write(outcome.judged, cell.folder)
+    (cell.folder / RESULT_FILE).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+    for file in (RESULT_FILE, PREDICTIONS_FILE, *outcome.judged.files):
+        if (cell.folder / file).exists():
+            journal.artifact(cell.folder / file)
+    return result
+
+
+def _fine_tune(cell: Cell, data: TaskData[Example], journal: Journal, device: torch.device) -> _Outcome:
     assert cell.tuning is not None
     tokenizer = load_tokenizer(cell.model, cell.field, online=cell.online)
     kind = task_kind(cell.task, data, tokenizer, cell.tuning, cell.seed)
     loaded = load_task_model(cell.model, cell.field, kind.head, seed=cell.seed, online=cell.online)
     fit_tokenizer(tokenizer, loaded.model)
     freeze(loaded.model, cell.tuning, cell.field)
-    device = torch.device("cuda" if cell.use_gpu else "cpu")
-    journal = Journal(cell.folder)
     scored = _Scored(kind, tokenizer.pad_token_id, device)
-    tuned = _tune(cell, loaded, data, scored, journal)
+    tuned = _tune(cell, cell.tuning, loaded, data, scored, journal)
     test = kind.encode(data.test, training=False)
     judged = scored(loaded.model, data.test, test)
-    _export(loaded.model, tokenizer, cell.folder)
-    _write_predictions(judged, cell.folder)
-    result = _result(cell, data, test.num_cut, judged.score, loaded.digest, tuned, time.monotonic() - started)
-    journal.metrics({metrics.SCORE_PREFIX + name: value for name, value in result.scores.items()}, tuned.num_steps)
-    (cell.folder / RESULT_FILE).write_text(json.dumps(asdict(result)), encoding="utf-8")
-    for file in (RESULT_FILE, PREDICTIONS_FILE, *judged.files):
-        journal.artifact(cell.folder / file)
-    return result
+    with whole_folder(cell.folder / MODEL_FOLDER) as making:
+        loaded.model.save_pretrained(making)
+        tokenizer.save_pretrained(making)
+    return _Outcome(judged, tuned, loaded.digest, test.num_cut)
+
+
+def _fill_in(cell: Cell, data: TaskData[Example], journal: Journal, device: torch.device) -> _Outcome:
+    """Scores a masked language model as it is."""
+    tokenizer = load_tokenizer(cell.model, cell.field, online=cell.online)
+    model = load_masked_lm(cell.model, cell.field, online=cell.online, seed=cell.seed).to(device)
+    texts = [example for example in data.test if isinstance(example, PlainText)]
+    score = score_masked_text(model, tokenizer, texts, seed=cell.seed, field=cell.field, device=device)
+    return _Outcome(Judged(score), _Tuned(0, 0, None), weights_digest(model), num_cut=0)
 
 
 @dataclass(frozen=True)
@@ -97,9 +124,11 @@ class _Scored:
         return self.kind.judge(examples, rows.rows, logits)
 
 
-def _tune(cell: Cell, loaded: TaskModel, data: TaskData[Example], scored: _Scored, journal: Journal) -> _Tuned:
-    """Trains the model, and leaves in it the weights of the last step or those that were best on the development set."""
-    tuning, kind = _tuning(cell, data), scored.kind
+def _tune(
+    cell: Cell, tuning: Tuning, loaded: TaskModel, data: TaskData[Example], scored: _Scored, journal: Journal
+) -> _Tuned:
+    """Trains the model, and leaves in it the weights of the last step or those that were best on the dev set."""
+    kind = scored.kind
     rows = kind.encode(data.train, training=True).rows
     batches = TaskBatches(rows, tuning.batch, cell.seed, scored.pad_id)
     num_steps = batches.num_steps(tuning.epochs)
@@ -119,7 +148,14 @@ def _tune(cell: Cell, loaded: TaskModel, data: TaskData[Example], scored: _Score
     best = _Best(loaded.model, tuning)
     done = 0
     for report in steps(
-        engine, learner, targets, batches, Span(num_steps), report_every=_REPORT_EVERY_STEPS, seed=cell.seed, report_at=due
+        engine,
+        learner,
+        targets,
+        batches,
+        Span(num_steps),
+        report_every=_REPORT_EVERY_STEPS,
+        seed=cell.seed,
+        report_at=due,
     ):
         done = report.step
         journal.metrics(report.values, done, num_steps=num_steps)
@@ -132,19 +168,7 @@ def _tune(cell: Cell, loaded: TaskModel, data: TaskData[Example], scored: _Score
     return best.restore(done)
 
 
-def _tuning(cell: Cell, data: TaskData[Example]) -> Tuning:
-    assert cell.tuning is not None
-    if cell.tuning.looks_at_dev and not data.dev:
-        raise SpecError.at(
-            f"tasks.{cell.task_name}",
-            "has no development set, by which `keep: best` and `patience` choose; use `keep: last` without `patience`",
-        )
-    return cell.tuning
-
-
-def _teaching(
-    cell: Cell, kind: TaskKind, device: torch.device
-) -> tuple[Targets, tuple[TeacherLoss, float] | None]:
+def _teaching(cell: Cell, kind: TaskKind, device: torch.device) -> tuple[Targets, tuple[TeacherLoss, float] | None]:
     if cell.distillation is None:
         return no_teacher, None
     assert cell.teacher is not None
@@ -184,23 +208,17 @@ class _Best:
         return _Tuned(num_steps, self._step, self._value)
 
 
-def _export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    with whole_folder(folder / MODEL_FOLDER) as making:
-        model.save_pretrained(making)
-        tokenizer.save_pretrained(making)
-
-
-def _write_predictions(judged: Judged, folder: Path) -> None:
+def _write(judged: Judged, folder: Path) -> None:
     save_array(folder / COUNTS_FILE, judged.score.counts)
-    lines = ["\t".join(columns) for columns in (judged.header, *judged.lines)]
-    (folder / PREDICTIONS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if judged.header:
+        lines = ["\t".join(columns) for columns in (judged.header, *judged.lines)]
+        (folder / PREDICTIONS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
     for name, text in judged.files.items():
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _result(
-    cell: Cell, data: TaskData[Example], num_cut: int, score: Score, digest: str, tuned: _Tuned, seconds: float
-) -> CellResult:
+def _result(cell: Cell, data: TaskData[Example], outcome: _Outcome, seconds: float) -> CellResult:
+    score, tuned = outcome.judged.score, outcome.tuned
     return CellResult(
         model_name=cell.model_name,
         task_name=cell.task_name,
@@ -209,12 +227,12 @@ def _result(
         protocol=cell.task.protocol_name,
         split=cell.task.split,
         data_fingerprint=data.fingerprint,
-        model_digest=digest,
+        model_digest=outcome.digest,
         main=score.main,
         scores=score.values,
         detail=score.detail,
         sizes={"train": len(data.train), "dev": len(data.dev), "test": len(data.test)},
-        num_cut=num_cut,
+        num_cut=outcome.num_cut,
         num_steps=tuned.num_steps,
         kept_step=tuned.kept_step,
         dev_score=tuned.dev_score,

@@ -11,12 +11,6 @@ from compactbio.spec.tuning import TaskDistillation, Tuning
 
 MODEL_FOLDER = "model"
 """In a stage's folder: its exported model."""
-RESULT_FILE = "result.json"
-"""In a cell's folder: what it came to."""
-COUNTS_FILE = "counts.npy"
-"""In a cell's folder: for each test example what the main score is computed from."""
-PREDICTIONS_FILE = "predictions.tsv"
-"""In a cell's folder: the model's answers on the test set beside the gold ones."""
 STOP_FILE = "stop"
 """In a run's folder: asks its workers to save and to stop."""
 

@@ -44,8 +44,10 @@ class Judged:
     """The score of a model's answers, and these beside the gold ones as the lines of a table."""
 
     score: Score
-    header: tuple[str, ...]
-    lines: list[tuple[str, ...]]
+    header: tuple[str, ...] = ()
+    """None where there is no table."""
+
+    lines: Sequence[tuple[str, ...]] = ()
     """An empty one parts sentences."""
 
     files: dict[str, str] = field(default_factory=dict)
@@ -79,7 +81,9 @@ def task_kind(
         case MentionTask():
             return Tags(data.labels, tokenizer, tuning, "word")
         case LabelTask() | BranchTask():
-            return Labels(data.labels, tokenizer, tuning, by_group=isinstance(task, LabelTask) and task.unit == "abstract")
+            return Labels(
+                data.labels, tokenizer, tuning, by_group=isinstance(task, LabelTask) and task.unit == "abstract"
+            )
         case PairTask() | ChoiceTask():
             return Classes(data.labels, tokenizer, tuning, task)
     if isinstance(task, RelationTasks):

@@ -90,7 +90,7 @@ def load_task_model(reference: str, field: str, head: Head, *, seed: int, online
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SpecError.at(field, f"'{reference}' cannot carry a head for this task: {reason}") from None
     new = frozenset(info["missing_keys"])
-    return TaskModel(model, head.reading, new, _digest(model, new))
+    return TaskModel(model, head.reading, new, weights_digest(model, new))
 
 
 def fit_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
@@ -223,8 +223,8 @@ def _batched(order: Sequence[int], rows: Sequence[Row]) -> Iterator[list[int]]:
         yield some
 
 
-def _digest(model: PreTrainedModel, new: frozenset[str]) -> str:
-    """Of the names and bytes of the weights that were loaded."""
+def weights_digest(model: PreTrainedModel, new: frozenset[str] = frozenset()) -> str:
+    """Twelve hex digits of the names and bytes of its weights, but for those in `new`."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         if name not in new:
