@@ -30,7 +30,8 @@ def read_bioasq(task: QuestionTask) -> Sets[Question]:
         files.append(AnnotatedFile(locate_file(path, name)))
         kind = "test" if name == "more_tests" else name
         sets.setdefault(kind, []).extend(read_golden(files[-1]))
-    return Sets(sets["train"], sets.get("dev", []), sets["test"], [], notes_of(files))
+    num_training = len(_questions(files[0]))  # table 1 of Rohanian et al. (2023) counts the questions of every type
+    return Sets(sets["train"], sets.get("dev", []), sets["test"], [], notes_of(files), num_training)
 
 
 def read_golden(file: AnnotatedFile) -> list[Question]:
