@@ -81,8 +81,7 @@ def _questions(file: AnnotatedFile) -> list[Json]:
     value = file.json()
     asked: Any = value.get("questions") if isinstance(value, dict) else None
     if not isinstance(asked, list):
-        file.wrong(1, "not in BioASQ's format: there is no list `questions`")
-        file.raise_problems()
+        file.refuse(1, "not in BioASQ's format: there is no list `questions`")
     seen: set[str] = set()
     for number, question in enumerate(asked):
         identity = question.get("id") if isinstance(question, dict) else None
