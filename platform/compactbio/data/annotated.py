@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from compactbio.data.files import DAMAGE, open_bytes
 from compactbio.spec.base import Problem, SpecError
@@ -35,15 +35,14 @@ class AnnotatedFile:
         if content.startswith(_BYTE_ORDER_MARK):
             content = content.removeprefix(_BYTE_ORDER_MARK)
             self.notes.append(f"{self.path}:1: begins with a byte-order mark, which is left out")
-        raw = content.split(b"\n")
-        if not raw[-1]:
-            raw.pop()
-        windows = [number for number, line in enumerate(raw, start=1) if line.endswith(b"\r")]
-        if windows:
-            self.notes.append(f"{self.path}:{windows[0]}: Windows line ends ({len(windows):,} lines from here on)")
-        decoded = [self._decode(number, line.removesuffix(b"\r")) for number, line in enumerate(raw, start=1)]
-        self.raise_problems()
-        return decoded
+        try:
+            lines = content.decode("utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            number, begin = content.count(b"\n", 0, error.start) + 1, content.rfind(b"\n", 0, error.start) + 1
+            self.refuse(number, f"not UTF-8: {error.reason} at byte {error.start - begin} of the line")
+        if not lines[-1]:
+            lines.pop()
+        return self._without_carriage_returns(lines) if b"\r" in content else lines
 
     def json(self) -> Any:
         """The one JSON value that the file holds. Raises SpecError, with the line, where it holds none."""
@@ -51,8 +50,7 @@ class AnnotatedFile:
         try:
             return json.loads(text)
         except json.JSONDecodeError as error:
-            self.wrong(error.lineno, f"not JSON: {error.msg}")
-            self.raise_problems()
+            self.refuse(error.lineno, f"not JSON: {error.msg}")
 
     def json_lines(self) -> Iterator[tuple[int, Json]]:
         """The JSON objects of a file that has one a line, with the numbers of their lines; blank lines are none."""
@@ -73,34 +71,42 @@ class AnnotatedFile:
         """Remembers a problem: at a line, or at a place inside a JSON file."""
         self._problems.append(Problem(path, message, line))
 
+    def refuse(self, line: int | None, message: str, path: str = "") -> NoReturn:
+        """Raises SpecError with this problem behind those that were found before."""
+        self.wrong(line, message, path)
+        raise self._error()
+
     def raise_problems(self) -> None:
         """Raises SpecError with the first problems and the number of the others, where there are any."""
-        if not self._problems:
-            return
+        if self._problems:
+            raise self._error()
+
+    def _error(self) -> SpecError:
         told = self._problems[:_MOST_PROBLEMS]
         if rest := len(self._problems) - len(told):
             told.append(Problem("", f"and {rest:,} more problems"))
-        raise SpecError(told, str(self.path))
+        return SpecError(told, str(self.path))
 
     def _content(self) -> bytes:
         try:
             with open_bytes(self.path) as file:
                 content = file.read()
         except (*DAMAGE, OSError) as error:
-            raise SpecError([Problem("", f"cannot be read: {error or type(error).__name__}")], str(self.path)) from None
+            self.refuse(None, f"cannot be read: {error or type(error).__name__}")
         if not content.removeprefix(_BYTE_ORDER_MARK).strip():
-            raise SpecError([Problem("", "the file is empty", 1)], str(self.path))
+            self.refuse(1, "the file is empty")
         return content
 
-    def _decode(self, number: int, line: bytes) -> str:
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            self.wrong(number, f"not UTF-8: {error.reason} at byte {error.start} of the line")
-            return ""
-        if "\r" in text:
-            self.wrong(number, "a carriage return inside the line")
-        return text
+    def _without_carriage_returns(self, lines: list[str]) -> list[str]:
+        windows = [number for number, line in enumerate(lines, start=1) if line.endswith("\r")]
+        if windows:
+            self.notes.append(f"{self.path}:{windows[0]}: Windows line ends ({len(windows):,} lines from here on)")
+        lines = [line.removesuffix("\r") for line in lines]
+        for number, line in enumerate(lines, start=1):
+            if "\r" in line:
+                self.wrong(number, "a carriage return inside the line")
+        self.raise_problems()
+        return lines
 
 
 def notes_of(files: Iterable[AnnotatedFile]) -> tuple[str, ...]:

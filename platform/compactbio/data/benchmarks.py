@@ -22,7 +22,7 @@ from compactbio.data.relations import read_folds, read_holdout, read_relations
 from compactbio.data.sets import Sets, fingerprint, num_shared, subset
 from compactbio.data.squad import read_squad, read_squad_holdout
 from compactbio.spec.base import Problem, SpecError
-from compactbio.spec.references import locate_file
+from compactbio.spec.references import locate_file, looked_in
 from compactbio.spec.tasks import (
     AnyTask,
     Benchmark,
@@ -47,16 +47,17 @@ class MissingDataError(SpecError):
 
 def require_files(task: AnyTask, field: str = "tasks") -> None:
     """Raises MissingDataError below the dotted path `field` where files of the task are not there."""
-    problems = []
+    missing: dict[str, list[Problem]] = {}
     for name, reference in task.files():
         try:
             locate_file(reference, f"{field}.{name}")
         except SpecError as error:
-            problems += error.problems
-    if problems:
-        if isinstance(task, Benchmark) and task.obtain:
-            problems.append(Problem(field, f"to get the data: {task.obtain}"))
-        raise MissingDataError(problems)
+            missing[reference] = error.problems
+    if missing and isinstance(task, Benchmark) and task.obtain:
+        told = f"there are no files {', '.join(missing)} ({looked_in()}). {task.obtain}"
+        raise MissingDataError([Problem(field, told)])
+    if missing:
+        raise MissingDataError([problem for problems in missing.values() for problem in problems])
 
 
 def read_task(task: AnyTask, field: str = "tasks") -> TaskData[Example]:
@@ -68,7 +69,7 @@ def read_task(task: AnyTask, field: str = "tasks") -> TaskData[Example]:
     require_files(task, field)
     sets = _read(task)
     sizes = {"train": len(sets.train), "dev": len(sets.dev), "test": len(sets.test)}
-    wrong = _unexpected(task, sizes)
+    wrong = _unexpected(task, sizes, sets.num_counted)
     by_group = isinstance(task, LabelTask) and task.unit == "abstract"
     used = Sets(
         subset(sets.train, task.max_train, task.subset_seed, by_group=by_group),
@@ -135,12 +136,12 @@ def _content(example: Example) -> tuple[str, ...]:
             return (example.text,)
 
 
-def _unexpected(task: AnyTask, sizes: dict[str, int]) -> list[str]:
+def _unexpected(task: AnyTask, sizes: dict[str, int], num_counted: int | None) -> list[str]:
     """What to say of sizes that are not those that the task names."""
     if not isinstance(task, Benchmark) or task.sizes is None:
         return []
     expected = task.sizes.model_dump(exclude_none=True)
-    found = {**sizes, "total": sum(sizes.values())}
+    found = {**sizes, "total": sum(sizes.values()) if num_counted is None else num_counted}
     return [
         f"{name}: {found[name]:,} examples, {number:,} are expected"
         for name, number in expected.items()

@@ -30,7 +30,8 @@ def read_bioasq(task: QuestionTask) -> Sets[Question]:
         files.append(AnnotatedFile(locate_file(path, name)))
         kind = "test" if name == "more_tests" else name
         sets.setdefault(kind, []).extend(read_golden(files[-1]))
-    return Sets(sets["train"], sets.get("dev", []), sets["test"], [], notes_of(files))
+    num_training = len(_questions(files[0]))  # table 1 of Rohanian et al. (2023) counts the questions of every type
+    return Sets(sets["train"], sets.get("dev", []), sets["test"], [], notes_of(files), num_training)
 
 
 def read_golden(file: AnnotatedFile) -> list[Question]:
@@ -80,8 +81,7 @@ def _questions(file: AnnotatedFile) -> list[Json]:
     value = file.json()
     asked: Any = value.get("questions") if isinstance(value, dict) else None
     if not isinstance(asked, list):
-        file.wrong(1, "not in BioASQ's format: there is no list `questions`")
-        file.raise_problems()
+        file.refuse(1, "not in BioASQ's format: there is no list `questions`")
     seen: set[str] = set()
     for number, question in enumerate(asked):
         identity = question.get("id") if isinstance(question, dict) else None

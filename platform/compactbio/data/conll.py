@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from compactbio.data.annotated import AnnotatedFile, notes_of
 from compactbio.data.examples import TaggedText
@@ -66,6 +67,9 @@ class _Sentences:
     num_columns: int = 0
     """Of the file, once a line has been seen."""
 
+    known: dict[str, _Tag] = field(default_factory=lambda: {"O": _OUTSIDE})
+    """Tags that nothing is wrong with, by their text."""
+
     def sentences(self) -> Iterator[tuple[list[str], list[str]]]:
         """Words and IOB2 tags."""
         rows: list[tuple[int, str, _Tag]] = []
@@ -84,42 +88,43 @@ class _Sentences:
         """Token first, tag last; nothing for a line that is none."""
         if line.startswith(DOCUMENT_START):
             return None
-        cells = line.split("\t") if "\t" in line else line.strip(" ").split(" ")
+        cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
         token, tag = cells[0].strip(), cells[-1].strip()
         if len(cells) < 2 or not token or not tag:
-            self.file.wrong(
-                number, f"a column is missing: '{line}' (token first, tag last, tab or spaces between them)"
-            )
+            self.file.wrong(number, f"a column is missing: '{line}' (token first, tag last; a tab or spaces between)")
             return None
-        return number, token, self._tag(number, tag)
+        self.num_columns = self.num_columns or len(cells)
+        if len(cells) != self.num_columns:
+            self.file.wrong(number, f"{len(cells)} columns, where the lines before have {self.num_columns}: '{line}'")
+        return number, token, self.known.get(tag) or self._tag(number, tag)
 
     def _tag(self, number: int, text: str) -> _Tag:
+        """The tag, remembered where nothing is wrong with it."""
         prefix, dash, entity = text.partition("-")
-        if text == "O":
-            return _OUTSIDE
         allowed = _PREFIXES[self.task.scheme]
         if prefix not in tuple(allowed) or (dash and not entity):
             shapes = ", ".join(f"{letter}-TYPE" for letter in allowed)
             self.file.wrong(number, f"stray label '{text}' ({self.task.scheme} has O, {shapes})")
             return _OUTSIDE
-        if not dash:
-            if self.task.entity is None:
-                self.file.wrong(number, f"label '{text}' has no type: say which under the task's `entity`")
-            entity = self.task.entity or ""
-        if self.task.types and entity not in self.task.types:
+        if not dash and self.task.entity is None:
+            self.file.wrong(number, f"label '{text}' has no type: say which under the task's `entity`")
+            return _OUTSIDE
+        tag = _Tag(prefix, entity or self.task.entity or "")
+        if self.task.types and tag.type not in self.task.types:
             self.file.wrong(number, f"stray label '{text}': the task has the types {', '.join(self.task.types)}")
-        return _Tag(prefix, entity)
+            return tag
+        self.known[text] = tag
+        return tag
 
     def _checked(self, rows: list[tuple[int, str, _Tag]]) -> tuple[list[str], list[str]]:
         """The sentence, after the rules of the scheme; IOB2 tags."""
         words, tags = [], []
-        before = _OUTSIDE
+        before, rule = _OUTSIDE, _RULES[self.task.scheme]
         for number, word, tag in rows:
-            complaint = _RULES[self.task.scheme](before, tag)
-            if complaint:
+            if complaint := None if tag is before is _OUTSIDE else rule(before, tag):
                 self.file.wrong(number, f"'{word}': {complaint}")
             words.append(word)
-            tags.append(_iob2(before, tag))
+            tags.append("O" if tag is _OUTSIDE else _iob2(before, tag))
             before = tag
         if self.task.scheme == "iobes" and before.prefix in _CONTINUED:
             self.file.wrong(rows[-1][0], f"'{rows[-1][1]}': {_unfinished(before)}")
@@ -127,8 +132,6 @@ class _Sentences:
 
 
 def _iob2(before: _Tag, tag: _Tag) -> str:
-    if tag == _OUTSIDE:
-        return "O"
     inside = tag.prefix in "IE" and before.prefix != "O" and before.type == tag.type
     return f"{'I' if inside else 'B'}-{tag.type}"
 

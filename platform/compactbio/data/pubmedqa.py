@@ -23,9 +23,7 @@ def read_choices(task: ChoiceTask) -> Sets[ClassifiedText]:
     test = list(_mapping(files["test_ids"]))
     fold = _mapping(files["folds"]).get(str(task.fold))
     if not isinstance(fold, dict) or not all(isinstance(fold.get(name), list) for name in ("train", "dev")):
-        files["folds"].wrong(None, "needs the lists `train` and `dev`", str(task.fold))
-        files["folds"].raise_problems()
-    assert isinstance(fold, dict)
+        files["folds"].refuse(None, "needs the lists `train` and `dev`", str(task.fold))
     chosen = {
         "train": _chosen(files["folds"], questions, fold["train"], f"{task.fold}.train"),
         "dev": _chosen(files["folds"], questions, fold["dev"], f"{task.fold}.dev"),
@@ -41,8 +39,7 @@ def read_choices(task: ChoiceTask) -> Sets[ClassifiedText]:
 def _mapping(file: AnnotatedFile) -> dict[str, Any]:
     value = file.json()
     if not isinstance(value, dict):
-        file.wrong(1, "a JSON object is needed")
-        file.raise_problems()
+        file.refuse(1, "a JSON object is needed")
     return dict(value)
 
 

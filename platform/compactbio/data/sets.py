@@ -27,6 +27,8 @@ class Sets(Generic[E_co]):
     test: list[E_co]
     labels: list[str]
     notes: tuple[str, ...] = ()
+    num_counted: int | None = None
+    """What papers give as the data set's size, where it is not the three sets together."""
 
 
 def draws(identities: Iterable[str], *coordinates: int) -> list[int]:

@@ -48,8 +48,7 @@ def _article(asked: _Asked) -> str:
 def _read(file: AnnotatedFile) -> list[_Asked]:
     value = file.json()
     if not isinstance(value, dict) or not isinstance(value.get("data"), list):
-        file.wrong(1, "not in SQuAD's format: there is no list `data`")
-        file.raise_problems()
+        file.refuse(1, "not in SQuAD's format: there is no list `data`")
     found: dict[str, _Asked] = {}
     for number, article in enumerate(value["data"]):
         for asked in _article_questions(file, article, number):

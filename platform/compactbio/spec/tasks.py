@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from compactbio.spec.base import Section
 
@@ -31,7 +31,8 @@ class Sizes(Section):
     """The test set."""
 
     total: int | None = None
-    """The three together: what table 1 of Rohanian et al. (2023) gives."""
+    """What table 1 of Rohanian et al. (2023) gives: the three together; of BioASQ, the questions of every type in the
+    training file."""
 
 
 class Paper(Section):
@@ -159,6 +160,12 @@ class EntityTask(SplitFiles):
 
     training: Literal["train", "train+dev"] = "train"
     """`train+dev`: the development set is trained on too, and there is none to choose checkpoints by."""
+
+    @model_validator(mode="after")
+    def _has_what_it_trains_on(self) -> EntityTask:
+        if self.training == "train+dev" and self.dev is None:
+            raise ValueError("training: train+dev needs a `dev` file")
+        return self
 
     @property
     def protocol_name(self) -> str:
