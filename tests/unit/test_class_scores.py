@@ -38,9 +38,9 @@ def test_the_negative_class_is_not_scored() -> None:
     assert set(score.detail) == set(NAMES[1:])
 
 
-def test_micro_f1_of_two_classes_is_the_positive_ones() -> None:
+def test_positive_f1_is_that_of_the_last_of_two_classes() -> None:
     gold, predicted = draws(2, classes=2)
-    score = score_classes(gold, predicted, ["0", "1"], main="micro_f1", negative="0")
+    score = score_classes(gold, predicted, ["0", "1"], main="positive_f1")
     assert score.main_value == pytest.approx(100 * metrics.f1_score(gold, predicted))
     assert score.values["recall"] == pytest.approx(100 * metrics.recall_score(gold, predicted))
 
@@ -65,6 +65,8 @@ def test_classes_that_do_not_exist_are_refused() -> None:
         score_classes([0], [0], ["a", "b"], main="micro_f1", negative="none")
     with pytest.raises(ValueError, match="classes are 0 to 1"):
         score_classes([0], [2], ["a", "b"], main="micro_f1")
+    with pytest.raises(ValueError, match="of two classes, not of 3"):
+        score_classes([0], [0], ["a", "b", "c"], main="positive_f1")
     with pytest.raises(ValueError, match="1 gold and 2 predicted"):
         score_classes([0], [0, 1], ["a", "b"], main="micro_f1")
 

@@ -19,7 +19,7 @@ def test_friedman_and_conover_by_the_formulas() -> None:
     ranks = stats.rankdata(SCORES, axis=1)
     sums = ranks.sum(axis=0)
     spread, centre = (ranks**2).sum(), num * models * (models + 1) ** 2 / 4
-    chi2 = (models - 1) * ((sums**2).sum() / num - centre) / (spread - centre)
+    chi2 = (models - 1) * ((sums**2).sum() - num * centre) / (spread - centre)
     degrees = (num - 1) * (models - 1)
     t = abs(sums[:, None] - sums) / np.sqrt(2 * (num * spread - (sums**2).sum()) / degrees)
 
@@ -28,8 +28,8 @@ def test_friedman_and_conover_by_the_formulas() -> None:
     assert found.p_value == pytest.approx(stats.chi2.sf(chi2, models - 1))
     assert found.pairwise == pytest.approx(2 * stats.t.sf(t, degrees))
     assert found.average_ranks == pytest.approx(models + 1 - ranks.mean(axis=0))
-    assert found.average_ranks == pytest.approx((11.5 / 6, 17 / 6, 7.5 / 6))
-    assert found.better(0.05) == [("c", "b")]
+    assert found.average_ranks == pytest.approx((10.5 / 6, 17 / 6, 8.5 / 6))
+    assert found.better(0.01) == [("c", "b"), ("a", "b")]
 
 
 def test_where_all_data_sets_agree_every_pair_differs() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from compactbio.evaluation.score import Counts, Score, class_counts, class_detail, value
 
-Main = Literal["accuracy", "micro_f1", "macro_f1"]
+Main = Literal["accuracy", "micro_f1", "macro_f1", "positive_f1"]
 MACRO = ("macro_f1", "macro_f1_gold", "macro_f1_all")
 
 
@@ -18,14 +18,19 @@ def score_classes(
 ) -> Score:
     """Accuracy over all classes, and F1 over all but `negative`, the class that says that there is no relation.
 
-    - `micro_f1`: the classes taken together. For two classes, one of them negative, this is the F1 of the positive
-      one (GAD, EU-ADR); for DDI-2013 it is the benchmark's score over its four kinds of interaction.
+    - `micro_f1`: the classes taken together (DDI-2013: its four kinds of interaction).
+    - `positive_f1`: the F1 of the last of two classes, the other being negative (GAD, EU-ADR).
     - `macro_f1`: the mean over classes that have a gold or a predicted example, as scikit-learn's f1_score has it.
     - `macro_f1_gold`: the mean over classes of the test set alone.
     - `macro_f1_all`: the mean over every class of `names`; one that the test set lacks counts 0.
 
-    `detail` is by class. Raises ValueError for a negative class that `names` lacks, and for classes outside of it.
+    `detail` is by class. Raises ValueError for a negative class that `names` lacks, for classes outside of it, and for
+    a positive class of more than two.
     """
+    if main == "positive_f1":
+        if len(names) != 2:
+            raise ValueError(f"positive_f1 is the score of two classes, not of {len(names)}")
+        negative = names[0]
     if negative is not None and negative not in names:
         raise ValueError(f"the negative class {negative!r} is none of {', '.join(names)}")
     scored = [index for index, name in enumerate(names) if name != negative]
@@ -35,6 +40,8 @@ def score_classes(
     classes = class_counts(*(part[:, scored] for part in (right * answers, answers, right)))
     hits = np.stack([(right * answers).sum(axis=1), np.ones(len(right))], axis=1)
     values = {name: value(classes, name) for name in ("precision", "recall", "micro_f1", *MACRO)}
+    if main == "positive_f1":
+        values["positive_f1"] = value(classes, "positive_f1")
     return Score(
         main=main,
         values={"accuracy": value(hits, "accuracy"), **values},

@@ -115,6 +115,7 @@ _SCORES: dict[str, Callable[[Counts], NDArray[np.float64]]] = {
     "recall": _recall,
     "f1": _micro_f1,
     "micro_f1": _micro_f1,
+    "positive_f1": _micro_f1,  # its counts are of the positive class alone
     # A class that neither gold nor predicted examples have does not count: what scikit-learn's f1_score does.
     "macro_f1": _macro_f1(lambda classes: classes[..., 1] + classes[..., 2] > 0),
     # Only classes of the test set count.
