@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-from compactbio.data.examples import TaggedText
 from compactbio.data.ontology_tasks import read_branches, read_mentions
-from compactbio.data.task_rows import TaskBatches, encode_tagged
-from compactbio.models.load import load_tokenizer
 from compactbio.spec.tasks import BranchTask, MentionTask
 
 OBO = """format-version: 1.2
@@ -56,23 +53,3 @@ def test_branches_are_the_ancestors_below_the_root(tmp_path) -> None:  # type: i
     assert sets.labels == ["Abnormal heart"]
     assert {example.identity: example.labels for example in sets.train + sets.test} == {"X:2": {0}, "X:3": {0}}
     assert not {example.text for example in sets.train} & {example.text for example in sets.test}
-
-
-def test_every_word_of_a_long_text_has_one_position(tiny_model) -> None:  # type: ignore[no-untyped-def]
-    tokenizer = load_tokenizer(str(tiny_model), "teacher", online=False)
-    words = ["heart", "enlargedx", "\u200b", "pain"] * 30
-    rows = encode_tagged([TaggedText("a", words, ["O"] * 120)], ["O"], tokenizer, max_tokens=16).rows
-    assert len(rows) > 1
-    assert max(len(row.ids) for row in rows) <= 16
-    assert sum(len(row.positions) for row in rows) == 120
-
-
-def test_task_batches_see_every_row_once_an_epoch(tiny_model) -> None:  # type: ignore[no-untyped-def]
-    tokenizer = load_tokenizer(str(tiny_model), "teacher", online=False)
-    examples = [TaggedText(str(n), ["a"] * (n + 1), ["O"] * (n + 1)) for n in range(64)]
-    batches = TaskBatches(encode_tagged(examples, ["O"], tokenizer, 70).rows, batch=4, seed=1, pad_id=0)
-    lengths = [int(length) for step in range(16) for length in batches(step)[0].real.sum(1)]
-    assert sorted(lengths) == list(range(3, 67))
-    assert [batches(step)[0].input_ids.shape for step in range(3)] == [
-        batches(step)[0].input_ids.shape for step in range(3)
-    ]

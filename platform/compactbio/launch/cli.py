@@ -208,6 +208,23 @@ def ui(storage: Path, port: int) -> None:
 
 
 @main.command()
+@click.argument("model")
+@click.argument("text")
+@click.option("--question", help="What to look for in the text, of a model that answers questions.")
+@click.option("--online", is_flag=True, help="Let the model be downloaded by hub name.")
+def predict(model: str, text: str, question: str | None, online: bool) -> None:
+    """Print what MODEL says of TEXT: entities, labels or answers.
+
+    TEXT may also be a file of one text a line, or - for standard input.
+    """
+    environment.allow_downloads(online)
+    from compactbio.launch.predict import predictions
+
+    for line in predictions(model, text, question=question, online=online):
+        click.echo(line)
+
+
+@main.command()
 @click.argument("kind", type=click.Choice(["job", "corpus"]), default="job")
 def schema(kind: str) -> None:
     """Print the JSON schema of specs, for editors that complete and check YAML."""

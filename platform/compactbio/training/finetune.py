@@ -17,8 +17,10 @@ from compactbio.data.examples import Example, PlainText, TaskData
 from compactbio.data.task_rows import TaskBatches, TaskRows
 from compactbio.data.whole import save_array, whole_folder
 from compactbio.evaluation.score import Score
+from compactbio.models.architecture import longest_input
 from compactbio.models.load import load_masked_lm, load_tokenizer, quiet_transformers
 from compactbio.objectives.tasks import TeacherLoss
+from compactbio.spec.base import SpecError
 from compactbio.spec.tuning import Tuning
 from compactbio.tracking import metrics
 from compactbio.tracking.cell_files import COUNTS_FILE, PREDICTIONS_FILE, RESULT_FILE
@@ -90,6 +92,9 @@ def _fine_tune(cell: Cell, data: TaskData[Example], journal: Journal, device: to
     kind = task_kind(cell.task, data, tokenizer, cell.tuning, cell.seed)
     loaded = load_task_model(cell.model, cell.field, kind.head, seed=cell.seed, online=cell.online)
     fit_tokenizer(tokenizer, loaded.model)
+    if cell.tuning.max_tokens > longest_input(loaded.model.config):
+        most = longest_input(loaded.model.config)
+        raise SpecError.at(cell.field, f"it reads {most} tokens at most, tuning.max_tokens is {cell.tuning.max_tokens}")
     freeze(loaded.model, cell.tuning, cell.field)
     scored = _Scored(kind, tokenizer.pad_token_id, device)
     tuned = _tune(cell, cell.tuning, loaded, data, scored, journal)

@@ -17,6 +17,7 @@ from compactbio.data.batches import Batch
 from compactbio.data.examples import PlainText
 from compactbio.data.masking import Vocabulary, mask_tokens
 from compactbio.evaluation.score import Score, value
+from compactbio.models.architecture import longest_input
 from compactbio.models.forward import Needs, forward
 from compactbio.models.load import vocabulary
 from compactbio.spec.base import SpecError
@@ -49,7 +50,7 @@ def score_masked_text(
     Perplexities of models with different vocabularies are not comparable. Raises SpecError under `field` for a model
     that cannot read a window.
     """
-    if model.config.max_position_embeddings < WINDOW_TOKENS:
+    if longest_input(model.config) < WINDOW_TOKENS:
         raise SpecError.at(field, f"the model reads fewer than {WINDOW_TOKENS} tokens")
     model.eval()
     tables = np.zeros((len(texts), 4))  # by text: right, right among the best five, loss, scored tokens
