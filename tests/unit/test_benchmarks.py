@@ -378,7 +378,7 @@ def test_squad_answers_stand_where_they_are_said_to() -> None:
     ("content", "message"),
     [
         (squad("a heart", 3, "heart"), "a.json: question 7: at answer_start 3 stands 'eart', not the answer 'heart'"),
-        (squad("a heart", -5, "heart"), "a.json: question 7: at answer_start -5"),
+        (squad("a heart", -5, "hear"), "a.json: question 7: at answer_start -5"),
         (squad("a heart", 2, ""), "a.json: question 7: an answer without `text`"),
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', "a.json: data.0.paragraphs.0: no text under `context`"),
         ('{"data": []}', "a.json: data: no questions"),
@@ -475,6 +475,7 @@ def test_sizes_that_are_not_the_expected_ones_are_told() -> None:
     data = many(sizes={"train": 61, "test": 1, "total": 61})
     assert data.as_expected is False
     assert data.notes == ("train: 60 examples, 61 are expected",)
+    assert many(sizes={"train": 59}).as_expected is False
     assert many(sizes={"train": 60}).as_expected is True
     assert many().as_expected is None
 

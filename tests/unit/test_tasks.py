@@ -57,6 +57,7 @@ def test_a_list_names_benchmarks_and_groups_each_once() -> None:
 def test_a_benchmark_with_changes_stands_beside_a_task_in_full() -> None:
     own = {"kind": "ner", "train": "a.tsv", "test": "b.tsv"}
     tasks = tasks_of({"quick": {"benchmark": "BC2GM", "max_train": 100, "protocol": "subword"}, "own": own})
+    assert tasks_of({"a": {"benchmark": "hoc-sentence", "unit": "abstract"}})["a"].unit == "abstract"
     assert tasks["quick"].setting == "ner-subword; train / dev / test; train at most 100 (subset seed 1)"
     assert tasks["quick"].types == ("GENE",)
     assert tasks["own"].setting == "ner-word; train / test"
@@ -64,7 +65,7 @@ def test_a_benchmark_with_changes_stands_beside_a_task_in_full() -> None:
 
 def test_folds_become_tasks_of_one_column() -> None:
     tasks = tasks_of(["gad-folds10"])
-    assert list(tasks) == [f"gad-folds10-fold{number}" for number in range(2, 11)]
+    assert {name: task.fold for name, task in tasks.items()} == {f"gad-folds10-fold{n}": n for n in range(2, 11)}
     assert {column_name(name) for name in tasks} == {"gad-folds10"}
     assert len({task.setting for task in tasks.values()}) == 1
     one = tasks_of({"one": {"benchmark": "gad-folds10", "fold": 3}})["one"]
