@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader
 
-from compactbio.reporting import plots, tables
+from compactbio.reporting import grid, plots, tables
 from compactbio.reporting.collect import Comparison, RunData, collect
 from compactbio.tracking import metrics
 
@@ -31,7 +31,11 @@ def write_report(folder: Path) -> str:
 
 
 def _text(data: RunData, comparison: Comparison) -> str:
-    lines = [tables.markdown(data, comparison), "", *(f"- {line}" for line in tables.findings(comparison))]
+    lines = [
+        grid.markdown(tables.score_grid(data, comparison)),
+        "",
+        *(f"- {line}" for line in tables.findings(comparison)),
+    ]
     return "\n".join([*lines, *(f"- {line}" for line in tables.notes(comparison))])
 
 
@@ -51,14 +55,12 @@ def _training(data: RunData, name: str) -> dict[str, object]:
 
 
 def _comparison(data: RunData, comparison: Comparison) -> dict[str, object]:
-    header, rows = tables.score_rows(data, comparison)
     costs = (
         ("parameters", "encoder parameters, millions", 1e-6),
         ("seconds_a_sentence", "milliseconds a sentence", 1e3),
     )
     return {
-        "header": header,
-        "rows": rows,
+        "table": grid.html(tables.score_grid(data, comparison)),
         "findings": tables.findings(comparison),
         "notes": tables.notes(comparison),
         "plots": [plots.score_against_cost(comparison, *cost) for cost in costs] if comparison.footprints else [],

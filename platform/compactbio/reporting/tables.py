@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from compactbio.evaluation.significance import CONFIDENCE, RESAMPLES, Difference
 from compactbio.reporting.collect import Comparison, RunData
+from compactbio.reporting.grid import Grid
 
 
-def score_rows(data: RunData, comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the result table: one row a model."""
+def score_grid(data: RunData, comparison: Comparison) -> Grid:
+    """The result table: one row a model."""
     tasks = comparison.tasks
     has_footprints = bool(comparison.footprints)
     header = ["model", "held-out MLM loss"]
@@ -25,19 +26,8 @@ def score_rows(data: RunData, comparison: Comparison) -> tuple[list[str], list[l
             cost = comparison.footprints[model]
             row += [f"{cost['parameters'] / 1e6:.1f} M", f"{1000 * cost['seconds_a_sentence']:.1f}"]
             row += [_number(cost["peak_mib"], ".0f", " MiB")]
-        rows.append(row)
-    return header, rows
-
-
-def markdown(data: RunData, comparison: Comparison) -> str:
-    """The result table in Markdown, aligned so that it can be read as it is."""
-    header, rows = score_rows(data, comparison)
-    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
-
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    return "\n".join([line(header), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)])
+        rows.append(tuple(row))
+    return Grid(tuple(header), tuple(rows))
 
 
 def findings(comparison: Comparison) -> list[str]:
