@@ -8,16 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from compactbio.evaluation.score import Counts
 from compactbio.evaluation.significance import Difference, interval, paired_bootstrap
+from compactbio.reporting.cells import Study
 from compactbio.spec.base import SpecError
-from compactbio.spec.benchmarks import column_name
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.spec.load import load
 from compactbio.tracking import journal, metrics
-from compactbio.tracking.cell_files import COUNTS_FILE, cell_name
 
 RESULTS_FILE = "results.json"
 SPEC_FILE = "spec.yaml"
@@ -54,8 +51,7 @@ class Score:
 class Comparison:
     """The scores and footprints of one fine-tuning stage."""
 
-    stage: str
-    section: Finetune
+    study: Study
     scores: list[Score]
     footprints: dict[str, dict[str, float]]
     absent: dict[str, str]
@@ -66,9 +62,14 @@ class Comparison:
         return next(score for score in self.scores if (score.model, score.task) == (model, task))
 
     @property
+    def section(self) -> Finetune:
+        """The stage's section of the spec."""
+        return self.study.section
+
+    @property
     def tasks(self) -> list[str]:
         """The columns of the result table: tasks, the folds of one together."""
-        return list(dict.fromkeys(score.task for score in self.scores))
+        return self.study.columns
 
 
 @dataclass(frozen=True)
@@ -109,58 +110,41 @@ def collect(folder: Path) -> RunData:
 
 
 def _compare(folder: Path, section: Finetune, results: dict[str, Any], seed: int) -> Comparison:
-    cells: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for cell in results["cells"]:
-        cells.setdefault((cell["model_name"], column_name(cell["task_name"])), []).append(cell)
+    study = Study(folder, section, results["cells"], seed)
     summary = statistics.median if section.summary == "median" else statistics.fmean
     scores = []
-    for (model, task), some in cells.items():
-        first, metric = some[0], some[0]["main"]
-        values = tuple(cell["scores"][metric] for cell in some)
-        low, high = _bounds(folder, some, seed)
-        reference = summary(cell["scores"][metric] for cell in cells[section.reference, task])
-        compared = section.control is not None and model not in (section.control, section.reference)
-        scores.append(
-            Score(
-                model,
-                task,
-                first["setting"],
-                metric,
-                summary(values),
-                low,
-                high,
-                values,
-                retention=100 * summary(values) / reference if reference else None,
-                against_control=_difference(folder, some, cells[section.control, task], metric, seed)
-                if compared and section.control
-                else None,
-                sizes=first["sizes"],
-                num_cut=first["num_cut"],
-                notes=tuple(first["notes"]),
+    for task in study.columns:
+        metric = study.of(section.reference, task)[0]["main"]
+        reference = summary(cell["scores"][metric] for cell in study.of(section.reference, task))
+        for model in section.models_:
+            cells = study.of(model, task)
+            values = tuple(cell["scores"][metric] for cell in cells)
+            compared = section.control is not None and model not in (section.control, section.reference)
+            scores.append(
+                Score(
+                    model,
+                    task,
+                    cells[0]["setting"],
+                    metric,
+                    summary(values),
+                    *_bounds(study.counts(model, task), values, metric, seed),
+                    values,
+                    retention=100 * summary(values) / reference if reference else None,
+                    against_control=paired_bootstrap(
+                        study.counts(model, task), study.counts(section.control, task), metric, seed
+                    )
+                    if compared and section.control
+                    else None,
+                    sizes=cells[0]["sizes"],
+                    num_cut=cells[0]["num_cut"],
+                    notes=tuple(cells[0]["notes"]),
+                )
             )
-        )
-    return Comparison(folder.name, section, scores, results["footprints"], results["absent"])
+    return Comparison(study, scores, results["footprints"], results["absent"])
 
 
-def _bounds(folder: Path, cells: list[dict[str, Any]], seed: int) -> tuple[float, float]:
-    metric = cells[0]["main"]
-    if len(cells) > 1:
-        values = [cell["scores"][metric] for cell in cells]
+def _bounds(counts: Counts, values: tuple[float, ...], metric: str, seed: int) -> tuple[float, float]:
+    if len(values) > 1:
         return min(values), max(values)
-    bounds = interval(_counts(folder, cells), metric, seed)
+    bounds = interval(counts, metric, seed)
     return bounds.low, bounds.high
-
-
-def _difference(
-    folder: Path, cells: list[dict[str, Any]], control: list[dict[str, Any]], metric: str, seed: int
-) -> Difference:
-    return paired_bootstrap(_counts(folder, cells), _counts(folder, control), metric, seed)
-
-
-def _counts(folder: Path, cells: list[dict[str, Any]]) -> Counts:
-    """Counts by test example: the sum over seeds, the folds of a task one behind the other."""
-    by_task: dict[str, list[Counts]] = {}
-    for cell in cells:
-        name = cell_name(cell["model_name"], cell["task_name"], cell["seed"])
-        by_task.setdefault(cell["task_name"], []).append(np.load(folder / name / COUNTS_FILE))
-    return np.concatenate([np.sum(seeds, axis=0) for seeds in by_task.values()])

@@ -53,7 +53,7 @@ def notes(comparison: Comparison) -> list[str]:
         )
         lines += [f"{task}: {note}." for note in score.notes]
     lines.append(_brackets(comparison))
-    lines += [f"{task} is left out: {' '.join(why.split())}" for task, why in comparison.absent.items()]
+    lines += absences(comparison)
     lines.append(f"Retained: percent of the score of {comparison.section.reference}.")
     if comparison.footprints:
         measuring = comparison.section.measuring
@@ -64,6 +64,11 @@ def notes(comparison: Comparison) -> list[str]:
             "Peak memory: growth of a fresh process from before the model is loaded."
         )
     return lines
+
+
+def absences(comparison: Comparison) -> list[str]:
+    """The tasks that were left out, and why."""
+    return [f"{task} is left out: {' '.join(why.split())}" for task, why in comparison.absent.items()]
 
 
 def _brackets(comparison: Comparison) -> str:

@@ -8,6 +8,8 @@ COUNTS_FILE = "counts.npy"
 """For each test example what the main score is computed from."""
 PREDICTIONS_FILE = "predictions.tsv"
 """The model's answers on the test set beside the gold ones."""
+MENTIONS_FILE = "mentions.json"
+"""Of named entity recognition: the mentions of the training set, lower-cased, with their types."""
 
 
 def cell_name(model_name: str, task_name: str, seed: int) -> str:

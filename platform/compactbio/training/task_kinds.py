@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, cast
@@ -21,7 +22,8 @@ from compactbio.data.text_rows import encode_classified, encode_labelled
 from compactbio.evaluation.answers import Candidate, first_snippet, pool, score_bioasq, score_squad
 from compactbio.evaluation.documents import score_abstracts, score_labels
 from compactbio.evaluation.entities import score_entities
-from compactbio.evaluation.relations import Main, score_classes
+from compactbio.evaluation.errors import Mention, mentions
+from compactbio.evaluation.relations import score_classes
 from compactbio.evaluation.score import Score
 from compactbio.objectives.tasks import ClassLoss, MultiLabelLoss, TaskLoss, balanced_weights
 from compactbio.spec.tasks import (
@@ -36,6 +38,7 @@ from compactbio.spec.tasks import (
     RelationTasks,
 )
 from compactbio.spec.tuning import Tuning
+from compactbio.tracking.cell_files import MENTIONS_FILE
 from compactbio.training.task_model import Head, Logits
 
 
@@ -76,10 +79,11 @@ def task_kind(
 ) -> TaskKind:
     """The kind of a task that is fine-tuned."""
     match task:
-        case EntityTask():
-            return Tags(data.labels, tokenizer, tuning, task.protocol)
-        case MentionTask():
-            return Tags(data.labels, tokenizer, tuning, "word")
+        case EntityTask() | MentionTask():
+            protocol = task.protocol if isinstance(task, EntityTask) else "word"
+            train = cast(Sequence[TaggedText], data.train)
+            trained = mentions([sentence.words for sentence in train], [sentence.tags for sentence in train])
+            return Tags(data.labels, tokenizer, tuning, protocol, trained)
         case LabelTask() | BranchTask():
             return Labels(
                 data.labels, tokenizer, tuning, by_group=isinstance(task, LabelTask) and task.unit == "abstract"
@@ -107,6 +111,8 @@ class Tags:
     tokenizer: PreTrainedTokenizerBase
     tuning: Tuning
     protocol: TagProtocol
+    trained: frozenset[Mention]
+    """The mentions of the training set, for the analysis of errors."""
 
     @property
     def head(self) -> Head:
@@ -131,7 +137,8 @@ class Tags:
         lines: list[tuple[str, ...]] = []
         for columns in zip(tokens, gold, predicted, strict=True):
             lines += [*zip(*columns, strict=True), ()]
-        return Judged(score_entities(gold, predicted), ("token", "gold", "predicted"), lines)
+        files = {MENTIONS_FILE: json.dumps(sorted(self.trained))} if self.protocol == "word" else {}
+        return Judged(score_entities(gold, predicted), ("token", "gold", "predicted"), lines, files)
 
     def _tokens(self, sentences: Sequence[TaggedText], rows: Sequence[Row]) -> tuple[list[list[str]], list[list[str]]]:
         """What is scored and its gold tags: words, or under protocol `subword` their sub-words."""
@@ -176,18 +183,14 @@ class Classes:
             (text.identity, self.names[text.label], self.names[found])
             for text, found in zip(texts, predicted, strict=True)
         ]
-        main, negative = _class_score(self.task)
-        score = score_classes(gold, predicted, self.names, main=main, negative=negative)
-        return Judged(score, ("id", "gold", "predicted"), lines)
+        return Judged(_class_score(self.task, gold, predicted, self.names), ("id", "gold", "predicted"), lines)
 
 
-def _class_score(task: AnyTask) -> tuple[Main, str | None]:
-    """The main score of a task with one class a text, and the class that F1 leaves out."""
+def _class_score(task: AnyTask, gold: Sequence[int], predicted: Sequence[int], names: Sequence[str]) -> Score:
+    """The score of a task with one class a text, under the name that the task gives it."""
     if not isinstance(task, RelationTasks):
-        return "accuracy", None
-    if task.score == "positive_f1":  # of two classes: what is left without the first one
-        return "micro_f1", task.labels[0]
-    return task.score, task.negative
+        return score_classes(gold, predicted, names, main="accuracy")
+    return score_classes(gold, predicted, names, main=task.score, negative=task.negative)
 
 
 @dataclass(frozen=True)
