@@ -258,11 +258,11 @@ def test_a_file_a_fold() -> None:
         ({"fold": 4}, "there is no fold 4 of 3"),
         ({"dev_fold": 2}, "fold 2 chooses checkpoints (dev_fold), and cannot be the test set"),
         ({"folds": 2}, "folds.tsv:4: fold '3' is not one of 1 to 2"),
-        ({"folds": 4, "fold": 4}, "has no rows of fold 4"),
+        ({"folds": 4, "fold": 4}, "folds.tsv: no rows of fold 4 of 4"),
     ],
 )
 def test_bad_folds(values: dict[str, int], message: str) -> None:
-    with pytest.raises(SpecError) as caught:
+    with pytest.raises(ValueError) as caught:
         folds(FOLDS, **values)
     assert message in str(caught.value)
 

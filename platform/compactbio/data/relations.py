@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from compactbio.data.annotated import AnnotatedFile, notes_of
 from compactbio.data.examples import ClassifiedText
 from compactbio.data.sets import Sets, hold_out
-from compactbio.spec.base import SpecError
+from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.references import locate_file
 from compactbio.spec.tasks import DEV_SHARE, RelationFoldTask, RelationHoldoutTask, RelationTask, RelationTasks
 
@@ -35,15 +35,10 @@ def read_relations(task: RelationTask) -> Sets[ClassifiedText]:
 
 def read_folds(task: RelationFoldTask) -> Sets[ClassifiedText]:
     """One fold as test set, one or a share of the others as development set. Raises SpecError with file and line."""
-    for name, number in (("fold", task.fold), ("dev_fold", task.dev_fold)):
-        if number is not None and number > task.folds:
-            raise SpecError.at(f"tasks.{name}", f"there is no fold {number} of {task.folds}")
-    if task.fold == task.dev_fold:
-        raise SpecError.at("tasks.fold", f"fold {task.fold} chooses checkpoints (dev_fold), and cannot be the test set")
     files = [AnnotatedFile(locate_file(path, name)) for name, path in task.files()]
     folds = _file_a_fold(files, task) if len(files) > 1 else _folds_of_a_table(files[0], task)
-    if task.fold not in folds or not all(folds.values()):
-        raise SpecError.at("tasks.fold", f"{files[0].path} has no rows of fold {task.fold}")
+    if empty := [str(number) for number, rows in folds.items() if not rows]:
+        raise SpecError([Problem("", f"no rows of fold {', '.join(empty)} of {task.folds}")], str(files[0].path))
     others = [row for number, rows in folds.items() if number not in (task.fold, task.dev_fold) for row in rows]
     if task.dev_fold is None:
         train, dev = hold_out(others, DEV_SHARE, task.subset_seed, key=_identity)

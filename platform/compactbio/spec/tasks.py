@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -51,7 +52,7 @@ class Paper(Section):
     """The split, in the words of `Task.split`."""
 
 
-class Task(Section):
+class Task(Section, ABC):
     """What all tasks have in common."""
 
     max_train: Rows | None = None
@@ -67,9 +68,9 @@ class Task(Section):
     """Draws the subsets and what is held out; apart from the seed of training, so that all seeds see the same data."""
 
     @property
+    @abstractmethod
     def protocol_name(self) -> str:
         """How examples are made and scored."""
-        raise NotImplementedError
 
     @property
     def split(self) -> str:
@@ -88,9 +89,9 @@ class Task(Section):
         """Everything that has to be equal for two results to stand in one column."""
         return "; ".join(filter(None, (self.protocol_name, self.split, self.subsets)))
 
+    @abstractmethod
     def files(self) -> Iterator[tuple[str, str]]:
         """The files that the task reads, each behind the field that names it."""
-        raise NotImplementedError
 
 
 class Benchmark(Task):
@@ -227,6 +228,15 @@ class RelationFoldTask(Relations, Benchmark):
     dev_fold: Rows | None = None
     """The fold that chooses checkpoints and is neither trained on nor scored; left out, a fixed tenth of the other
     folds."""
+
+    @model_validator(mode="after")
+    def _is_one_of_the_folds(self) -> RelationFoldTask:
+        for number in filter(None, (self.fold, self.dev_fold)):
+            if number > self.folds:
+                raise ValueError(f"there is no fold {number} of {self.folds}")
+        if self.fold == self.dev_fold:
+            raise ValueError(f"fold {self.fold} chooses checkpoints (dev_fold), and cannot be the test set")
+        return self
 
     @property
     def split(self) -> str:
