@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.benchmarks import catalogue, groups
 from compactbio.spec.tuning import PAPERS, PRESETS
@@ -48,14 +46,6 @@ def study(
         },
         "cluster": {"num_workers": max(1, len(os.sched_getaffinity(0))), "cpus_per_worker": 1},
     }
-
-
-def write_study(values: dict[str, Any], path: Path) -> None:
-    """Writes a study as a spec that `compactbio run` takes. Raises SpecError where that is impossible."""
-    try:
-        path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    except OSError as error:
-        raise SpecError.at("--spec", f"cannot write {path}: {error.strerror}") from None
 
 
 def _named(models: Sequence[str]) -> dict[str, str]:

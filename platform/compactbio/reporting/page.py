@@ -109,7 +109,7 @@ def _comparison(data: RunData, comparison: Comparison, made: Made) -> dict[str, 
         "grids": [grid.html(one) for name, one in made[comparison.study.folder.name].items() if name != "scores"]
         if comparison.study.is_of_benchmarks
         else [],
-        "ranks": study.ranks(comparison.study),
+        "ranks": study.ranks(comparison.study) if comparison.study.is_of_benchmarks else None,
         "predictions": _predictions(comparison),
         "plots": [plots.score_against_cost(comparison, *cost) for cost in costs] if comparison.footprints else [],
     }

@@ -8,6 +8,8 @@ COUNTS_FILE = "counts.npy"
 """For each test example what the main score is computed from."""
 PREDICTIONS_FILE = "predictions.tsv"
 """The model's answers on the test set beside the gold ones."""
+SUBMISSION_FILE = "submission.json"
+"""Of questions in BioASQ's format: the answers as BioASQ takes them."""
 MENTIONS_FILE = "mentions.json"
 """Of named entity recognition: the mentions of the training set, lower-cased, with their types."""
 

@@ -218,8 +218,8 @@ def _write(judged: Judged, folder: Path) -> None:
     if judged.header:
         lines = ["\t".join(columns) for columns in (judged.header, *judged.lines)]
         (folder / PREDICTIONS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    for name, text in judged.files.items():
-        (folder / name).write_text(text, encoding="utf-8")
+    for name, write in judged.files.items():
+        write(folder / name)
 
 
 def _result(cell: Cell, data: TaskData[Example], outcome: _Outcome, seconds: float) -> CellResult:

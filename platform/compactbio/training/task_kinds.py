@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from compactbio.data.answer_rows import encode_questions, find_answers
+from compactbio.data.bioasq import write_submission
 from compactbio.data.examples import ClassifiedText, Example, LabelledText, Question, TaggedText, TaskData
 from compactbio.data.tag_rows import Protocol as TagProtocol
 from compactbio.data.tag_rows import encode_tagged, join_windows
@@ -34,11 +36,12 @@ from compactbio.spec.tasks import (
     LabelTask,
     MentionTask,
     PairTask,
+    QuestionTask,
     QuestionTasks,
     RelationTasks,
 )
 from compactbio.spec.tuning import Tuning
-from compactbio.tracking.cell_files import MENTIONS_FILE
+from compactbio.tracking.cell_files import MENTIONS_FILE, SUBMISSION_FILE
 from compactbio.training.task_model import Head, Logits
 
 
@@ -53,8 +56,8 @@ class Judged:
     lines: Sequence[tuple[str, ...]] = ()
     """An empty one parts sentences."""
 
-    files: dict[str, str] = field(default_factory=dict)
-    """Further files by name: the answers in the format of a challenge."""
+    files: dict[str, Callable[[Path], object]] = field(default_factory=dict)
+    """What writes further files, by their name."""
 
 
 class TaskKind(Protocol):
@@ -137,8 +140,10 @@ class Tags:
         lines: list[tuple[str, ...]] = []
         for columns in zip(tokens, gold, predicted, strict=True):
             lines += [*zip(*columns, strict=True), ()]
-        files = {MENTIONS_FILE: json.dumps(sorted(self.trained))} if self.protocol == "word" else {}
-        return Judged(score_entities(gold, predicted), ("token", "gold", "predicted"), lines, files)
+        judged = Judged(score_entities(gold, predicted), ("token", "gold", "predicted"), lines)
+        if self.protocol == "subword":
+            return judged
+        return replace(judged, files={MENTIONS_FILE: lambda path: path.write_text(json.dumps(sorted(self.trained)))})
 
     def _tokens(self, sentences: Sequence[TaggedText], rows: Sequence[Row]) -> tuple[list[list[str]], list[list[str]]]:
         """What is scored and its gold tags: words, or under protocol `subword` their sub-words."""
@@ -273,7 +278,11 @@ class Answers:
             (question.identity, "|".join("/".join(group) for group in question.answers), "|".join(best))
             for question, best in zip(questions, ranked, strict=True)
         ]
-        return Judged(score, ("id", "gold", "predicted"), lines)
+        judged = Judged(score, ("id", "gold", "predicted"), lines)
+        if not isinstance(self.task, QuestionTask) or self.task.format != "bioasq":
+            return judged
+        best_of = {question.identity: best for question, best in zip(questions, ranked, strict=True)}
+        return replace(judged, files={SUBMISSION_FILE: lambda path: write_submission(path, questions, best_of)})
 
     def _ranked(self, candidates: Sequence[Sequence[Candidate]]) -> list[str]:
         return pool(candidates) if self.task.protocol == "pooled" else first_snippet(candidates)
