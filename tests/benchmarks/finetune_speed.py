@@ -2,11 +2,11 @@
 
     python tests/benchmarks/finetune_speed.py MODEL [--task NCBI-disease] [--rows 2000] [--epochs 2] [--seeds 3]
 
-Both fine-tune the same model on the same rows (made by this project's encoding), with the same batch, optimiser, schedule
-and number of threads, and are scored by the same code. The Trainer runs with its defaults otherwise: rows in random order,
-padded to the longest of their batch by DataCollatorForTokenClassification. Its
-`train_sampling_strategy="group_by_length"`, off by default, is not used. The two take turns, seed by seed, in one process.
-What is timed is the training alone: no scoring, loading or saving.
+Both fine-tune the same model on the same rows (made by this project's encoding), with the same batch, optimiser,
+schedule and threads, and are scored by the same code. The Trainer runs with its defaults otherwise: rows in random
+order, padded to the longest of their batch by DataCollatorForTokenClassification. Its option
+`train_sampling_strategy="group_by_length"` is off by default and is not used. The two take turns, seed by seed, in one
+process. What is timed is the training alone: no scoring, loading or saving.
 """
 
 from __future__ import annotations
