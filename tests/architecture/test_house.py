@@ -25,6 +25,7 @@ OWNERS = {
     "deepspeed": {"training/sharded.py"},
     "mlflow": {"tracking/*"},
     "seqeval": {"evaluation/*"},
+    "scikit_posthocs": {"evaluation/ranking.py"},
     "torch": {"data/*", "models/*", "objectives/*", "training/*", "evaluation/*", "launch/doctor.py"},
 }
 FILES = sorted((SOURCE / "compactbio").rglob("*.py"))

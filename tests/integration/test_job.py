@@ -163,7 +163,7 @@ def test_mlflow_has_every_run_metric_and_model(finished: tuple[Path, str]) -> No
     assert {
         name for name, found in runs.items() if found.data.tags.get("mlflow.parentRunId") == parent.info.run_id
     } == stages
-    cells = {f"{model}-{task}" for model in ("teacher", "student", "control") for task in ("mentions", "branches")}
+    cells = {f"{model}-{task}-s1" for model in ("teacher", "student", "control") for task in ("mentions", "branches")}
     assert set(runs) == {run.name} | stages | cells
 
     distill = runs["distill"]
@@ -189,12 +189,14 @@ def test_mlflow_has_every_run_metric_and_model(finished: tuple[Path, str]) -> No
 def test_a_score_can_be_computed_again_from_its_counts(finished: tuple[Path, str]) -> None:
     import numpy as np
 
-    from compactbio.evaluation import f1
+    from compactbio.evaluation.score import value
 
     results = json.loads((finished[0] / "results.json").read_text())
     for cell in results["finetune"]["cells"]:
-        assert cell["score"] == pytest.approx(f1.micro_f1(np.array(cell["counts"])))
-        assert len(cell["counts"]) == cell["num_test"]
+        folder = finished[0] / "finetune" / f"{cell['model_name']}-{cell['task_name']}-s1"
+        counts = np.load(folder / "counts.npy")
+        assert cell["scores"][cell["main"]] == pytest.approx(value(counts, cell["main"]))
+        assert len(counts) == cell["sizes"]["test"]
 
 
 def test_report_writes_the_same_page_again(compactbio: Compactbio, folder: Path, finished: tuple[Path, str]) -> None:

@@ -42,17 +42,17 @@ def test_norms_and_biases_are_not_decayed_and_rates_are_shares_of_their_peak() -
 def test_layers_below_the_head_learn_more_slowly() -> None:
     from transformers import BertConfig, BertForTokenClassification
 
-    from compactbio.objectives.tasks import TagLoss
-    from compactbio.spec.evaluation import Tuning
-    from compactbio.training.finetune import TaskLearner, learning_rates
+    from compactbio.objectives.tasks import ClassLoss
+    from compactbio.spec.tuning import Tuning
+    from compactbio.training.task_model import TaskLearner, learning_rates
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
     with torch.device("meta"):
         model = BertForTokenClassification(BertConfig(vocab_size=9, **sizes))
     rates = learning_rates(
-        TaskLearner(model, TagLoss()),
+        TaskLearner(model, "tokens", ClassLoss("tags")),
         Tuning(lr=0.1, new_lr=0.3, layer_decay=0.5),
-        frozenset({"model.classifier.weight"}),
+        frozenset({"classifier.weight"}),
     )
     assert rates["model.classifier.weight"] == pytest.approx(3.0)
     assert rates["model.classifier.bias"] == 1.0

@@ -25,20 +25,23 @@ class Batch:
     """Rows of tokens, padded on the right.
 
     input_ids [B, T]: what the model sees. real [B, T]: true where there is no padding.
-    scored [B, T]: true at the positions that have a label. labels [M]: their labels, in row-major order.
+    scored [B, T]: true at the positions that have a label. labels [M]: their labels, in row-major order; of tasks, as
+    their rows have them. segments [B, T]: which text of a pair a token is in, where rows are pairs.
     """
 
     input_ids: Tensor
     real: Tensor
     scored: Tensor
     labels: Tensor
+    segments: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
+        tensors = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
         if device.type == "cuda":  # copied while earlier work is computed
-            pinned = {name: tensor.pin_memory() for name, tensor in vars(self).items()}
+            pinned = {name: tensor.pin_memory() for name, tensor in tensors.items()}
             return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in pinned.items()})
-        return replace(self, **{name: tensor.to(device) for name, tensor in vars(self).items()})
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
     @property
     def num_real(self) -> int:

@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
-from compactbio.data import counter
 from compactbio.data.counter import is_held_out
+from compactbio.data.examples import LabelledText, TaggedText
 from compactbio.data.obo import Concept, ancestors, read_concepts
+from compactbio.data.sets import Sets, hold_out, text_of
 from compactbio.spec.base import SpecError
-from compactbio.spec.evaluation import BranchTask, MentionTask, OntologyTask, Task
 from compactbio.spec.references import locate_file
+from compactbio.spec.tasks import BranchTask, MentionTask, OntologyTask
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _SHORTEST_NAME = 4  # characters; shorter ones are abbreviations that collide with ordinary words
 
-
-@dataclass(frozen=True)
-class TaggedText:
-    """Words with one IOB2 tag each."""
-
-    identity: str
-    words: list[str]
-    tags: list[str]
+OntologyExample = TypeVar("OntologyExample", TaggedText, LabelledText)
 
 
-@dataclass(frozen=True)
-class LabelledText:
-    """A text with the set of its labels, as positions in the list of labels."""
+def read_mentions(task: MentionTask) -> Sets[TaggedText]:
+    """The definitions of all concepts, tagged where a concept's name or exact synonym stands in them.
 
-    identity: str
-    text: str
-    labels: frozenset[int]
-
-
-Example = TypeVar("Example", TaggedText, LabelledText)
-
-
-def read_mentions(task: MentionTask, seed: int) -> tuple[list[TaggedText], list[TaggedText], list[str]]:
-    """Training examples, test examples and tags.
-
-    The definitions of all concepts, tagged where a concept's name or exact synonym stands in them: the longest
-    match from the left, whatever its case. Labels found by matching are distant: what the ontology calls by
-    another name stays untagged.
+    The longest match from the left counts, whatever its case. Labels found by matching are distant: what the ontology
+    calls by another name stays untagged.
     """
     concepts = _concepts(task)
     names = _name_index(concepts)
@@ -56,11 +34,11 @@ def read_mentions(task: MentionTask, seed: int) -> tuple[list[TaggedText], list[
         words = _WORD.findall(concept.definition)
         if words:
             examples.append(TaggedText(concept.id, words, _tag(words, names, task.entity)))
-    return (*_split(examples, task, seed), tags)
+    return _split(examples, task, tags)
 
 
-def read_branches(task: BranchTask, seed: int) -> tuple[list[LabelledText], list[LabelledText], list[str]]:
-    """Training examples, test examples and the names of the labels, which are the children of `task.root`."""
+def read_branches(task: BranchTask) -> Sets[LabelledText]:
+    """The definitions of the concepts below `task.root`; the labels are the names of its children."""
     concepts = _concepts(task)
     branches = [concept.id for concept in concepts.values() if task.root in concept.parents]
     if not branches:
@@ -71,17 +49,10 @@ def read_branches(task: BranchTask, seed: int) -> tuple[list[LabelledText], list
         labels = frozenset(index[above] for above in ancestors(concepts, concept.id) if above in index)
         if labels and concept.definition:
             examples.append(LabelledText(concept.id, concept.definition, labels))
-    return (*_split(examples, task, seed), [concepts[branch].name for branch in branches])
+    return _split(examples, task, [concepts[branch].name for branch in branches])
 
 
-def test_texts(task: OntologyTask, seed: int) -> list[str]:
-    """The texts of the task's test set."""
-    if isinstance(task, MentionTask):
-        return [" ".join(example.words) for example in read_mentions(task, seed)[1]]
-    return [example.text for example in read_branches(task, seed)[1]]
-
-
-def _concepts(task: Task) -> dict[str, Concept]:
+def _concepts(task: OntologyTask) -> dict[str, Concept]:
     path: Path = locate_file(task.text, "tasks")
     return {concept.id: concept for concept in read_concepts(path)}
 
@@ -110,28 +81,17 @@ def _tag(words: list[str], names: dict[str, set[tuple[str, ...]]], entity: str) 
     return tags
 
 
-def _split(examples: list[Example], task: Task, seed: int) -> tuple[list[Example], list[Example]]:
-    """Train and test by concept, and the seeded subsets of them. A text that both hold counts for the test set."""
+def _split(examples: list[OntologyExample], task: OntologyTask, labels: list[str]) -> Sets[OntologyExample]:
+    """The sets by concept. A text that both training and test set hold counts for the test set."""
     test = [example for example in examples if is_held_out(example.identity, task.test_share)]
-    known = {_text(example) for example in test}
+    known = {text_of(example) for example in test}
     train = [
         example
         for example in examples
-        if not is_held_out(example.identity, task.test_share) and _text(example) not in known
+        if not is_held_out(example.identity, task.test_share) and text_of(example) not in known
     ]
+    train, dev = hold_out(train, task.dev_share, task.subset_seed, key=text_of)
     for name, some in (("train", train), ("test", test)):
         if not some:
             raise SpecError.at("tasks", f"the {name} set of '{task.text}' is empty (test_share {task.test_share})")
-    return _subset(train, task.max_train, seed), _subset(test, task.max_test, seed)
-
-
-def _text(example: TaggedText | LabelledText) -> str:
-    return " ".join(example.words) if isinstance(example, TaggedText) else example.text
-
-
-def _subset(examples: list[Example], size: int | None, seed: int) -> list[Example]:
-    if size is None or size >= len(examples):
-        return examples
-    draw = [int(counter.at(seed, int(counter.bucket(example.identity) * 2**63))) for example in examples]
-    chosen = np.sort(np.argsort(draw, kind="stable")[:size])
-    return [examples[position] for position in chosen]
+    return Sets(train, dev, test, labels)

@@ -1,21 +1,16 @@
-"""Task examples as rows of tokens: windows, the positions that carry a label, and batches of them."""
+"""Rows of task examples, and batches of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from compactbio.data import counter
 from compactbio.data.batches import Batch
-from compactbio.data.ontology_tasks import LabelledText, TaggedText
 from compactbio.data.order import batch_rows
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 _BATCHES_A_POOL = 16
 
@@ -24,64 +19,25 @@ _BATCHES_A_POOL = 16
 class Row:
     """One window of an example.
 
-    positions: where the model's answer is read. labels: one tag id a position, or the 0/1 vector of a text.
+    positions: where the model's answer is read, in order. labels: one class a position, the class or the 0/1 vector of
+    a text, or the first and last position of an answer. segments: 0 and 1 for the first and second text of a pair.
+    offsets: for each position the characters of the text that its token stands for, where somebody needs them.
     """
 
     example: int
     ids: list[int]
     positions: list[int]
     labels: list[int] | list[float]
+    segments: list[int] | None = None
+    offsets: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class TaskRows:
-    """The rows of a set of examples, and how many texts were longer than a row."""
+    """The rows of a set of examples, in their order, and how many texts were longer than a row and were cut."""
 
     rows: list[Row]
     num_cut: int
-
-
-def encode_tagged(
-    examples: Sequence[TaggedText], tags: list[str], tokenizer: PreTrainedTokenizerBase, max_tokens: int
-) -> TaskRows:
-    """Protocol `word`: the first sub-word carries the word's tag. Long texts become several windows of whole words.
-
-    A word that the tokenizer has no piece for is seen as the unknown token, so that every word has a position.
-    """
-    tag_ids = {tag: index for index, tag in enumerate(tags)}
-    rows = []
-    for index, example in enumerate(examples):
-        pieces = tokenizer(example.words, add_special_tokens=False, verbose=False)["input_ids"]
-        window: list[int] = []
-        positions: list[int] = []
-        labels: list[int] = []
-        for word_pieces, tag in zip(pieces, example.tags, strict=True):
-            word_pieces = (word_pieces or [tokenizer.unk_token_id])[: max_tokens - 2]
-            if len(window) + len(word_pieces) > max_tokens - 2:
-                rows.append(Row(index, _enclosed(tokenizer, window), positions, labels))
-                window, positions, labels = [], [], []
-            positions.append(len(window) + 1)
-            labels.append(tag_ids[tag])
-            window += word_pieces
-        rows.append(Row(index, _enclosed(tokenizer, window), positions, labels))
-    return TaskRows(rows, num_cut=0)
-
-
-def encode_labelled(
-    examples: Sequence[LabelledText], num_labels: int, tokenizer: PreTrainedTokenizerBase, max_tokens: int
-) -> TaskRows:
-    """One label vector a text. Longer texts are cut, and counted."""
-    encoded = tokenizer([example.text for example in examples], add_special_tokens=False, verbose=False)["input_ids"]
-    rows = [
-        Row(
-            index,
-            _enclosed(tokenizer, ids[: max_tokens - 2]),
-            [0],
-            [float(label in example.labels) for label in range(num_labels)],
-        )
-        for index, (example, ids) in enumerate(zip(examples, encoded, strict=True))
-    ]
-    return TaskRows(rows, num_cut=sum(len(ids) > max_tokens - 2 for ids in encoded))
 
 
 @dataclass(frozen=True)
@@ -115,18 +71,22 @@ def collate(rows: Sequence[Row], pad_id: int) -> Batch:
     """Rows padded to the longest of them."""
     width = max(len(row.ids) for row in rows)
     ids = np.full((len(rows), width), pad_id, dtype=np.int64)
+    segments = np.zeros((len(rows), width), dtype=np.int64)
     real = np.zeros((len(rows), width), dtype=bool)
     scored = np.zeros((len(rows), width), dtype=bool)
     for line, row in enumerate(rows):
         ids[line, : len(row.ids)] = row.ids
+        segments[line, : len(row.ids)] = row.segments or 0
         real[line, : len(row.ids)] = True
         scored[line, row.positions] = True
-    if isinstance(rows[0].labels[0], float):
+    if rows[0].labels and isinstance(rows[0].labels[0], float):
         labels = torch.tensor([row.labels for row in rows])
     else:
         labels = torch.tensor([label for row in rows for label in row.labels])
-    return Batch(torch.from_numpy(ids), torch.from_numpy(real), torch.from_numpy(scored), labels)
-
-
-def _enclosed(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
-    return [tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]
+    return Batch(
+        torch.from_numpy(ids),
+        torch.from_numpy(real),
+        torch.from_numpy(scored),
+        labels,
+        torch.from_numpy(segments) if rows[0].segments is not None else None,
+    )

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -16,11 +16,14 @@ from compactbio import __version__
 from compactbio.launch import environment
 from compactbio.launch.data_commands import data, vocab
 from compactbio.launch.failures import JobFailedError
-from compactbio.launch.options import data_option, overrides_option, spec_argument
+from compactbio.launch.options import ManyValues, data_option, overrides_option, spec_argument
 from compactbio.launch.stopping import StoppedError
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
-from compactbio.spec.load import load
+from compactbio.spec.load import load, load_values
+
+if TYPE_CHECKING:
+    from compactbio.launch.run import RunResult
 
 FAILED = 1
 BAD_INPUT = 2
@@ -87,7 +90,10 @@ def run(spec: Path | None, overrides: tuple[str, ...], resume: Path | None, allo
     environment.allow_downloads(job.online)
     from compactbio.launch.run import run_job
 
-    result = run_job(job, Console(stderr=True), resume=resume)
+    _say_where(run_job(job, Console(stderr=True), resume=resume))
+
+
+def _say_where(result: RunResult) -> None:
     if result.table:
         click.echo(f"\n{result.table}\n")
     click.echo(f"report    {result.folder / 'report' / 'index.html'}")
@@ -96,6 +102,37 @@ def run(spec: Path | None, overrides: tuple[str, ...], resume: Path | None, allo
     click.echo(f"tracking  {result.tracking_uri}, experiment {result.experiment}; to browse it: {result.ui_command}")
     if not result.tracked:
         click.echo(f"MLflow has not taken everything; when it is back: compactbio track {result.folder}", err=True)
+
+
+@main.command(cls=ManyValues)
+@click.option("--models", multiple=True, required=True, metavar="NAME=PATH ...", help="Models: folders or hub names.")
+@click.option(
+    "--tasks", multiple=True, required=True, metavar="NAME ...", help="Benchmarks or groups (ner re cls qa mlm)."
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Fine-tune with seeds 1 to N.")
+@click.option("--preset", default="rohanian", show_default=True, help="Hyper-parameters of a paper, or one preset.")
+@click.option("--reference", metavar="NAME", help="The model that others are divided by; the first when left out.")
+@click.option("--name", default="evaluation", show_default=True, help="Names the run.")
+@overrides_option
+@data_option
+def evaluate(
+    models: tuple[str, ...],
+    tasks: tuple[str, ...],
+    seeds: int,
+    preset: str,
+    reference: str | None,
+    name: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Fine-tune every model on every task for every seed, and score them: a study without a spec."""
+    from compactbio.launch.evaluate import study
+
+    values = study(models=models, tasks=tasks, seeds=seeds, preset=preset, reference=reference, name=name)
+    job = load_values(values, list(overrides))
+    environment.allow_downloads(job.online)
+    from compactbio.launch.run import run_job
+
+    _say_where(run_job(job, Console(stderr=True)))
 
 
 @main.command()
@@ -168,6 +205,23 @@ def ui(storage: Path, port: int) -> None:
     click.echo(f"MLflow UI on {page} (store {uri}); stop it with Ctrl-C")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--port", str(port)]
     sys.exit(subprocess.call(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}))
+
+
+@main.command()
+@click.argument("model")
+@click.argument("text")
+@click.option("--question", help="What to look for in the text, of a model that answers questions.")
+@click.option("--online", is_flag=True, help="Let the model be downloaded by hub name.")
+def predict(model: str, text: str, question: str | None, online: bool) -> None:
+    """Print what MODEL says of TEXT: entities, labels or answers.
+
+    TEXT may also be a file of one text a line, or - for standard input.
+    """
+    environment.allow_downloads(online)
+    from compactbio.launch.predict import predictions
+
+    for line in predictions(model, text, question=question, online=online):
+        click.echo(line)
 
 
 @main.command()

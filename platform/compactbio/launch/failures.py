@@ -9,6 +9,8 @@ from pathlib import Path
 
 from compactbio.spec.base import SpecError
 
+ERROR_FILE = "error.txt"
+
 
 class JobFailedError(RuntimeError):
     """Something failed while it ran; the message says what and why, and where the whole error is."""
@@ -31,8 +33,8 @@ def failures(what: str, folder: Path | None) -> Iterator[None]:
             raise cause from None
         message = f"{what} failed: {_reason(cause)}"
         if folder is not None:
-            (folder / "error.txt").write_text(str(error), encoding="utf-8")
-            message += f"\nthe whole error is in {folder / 'error.txt'}"
+            (folder / ERROR_FILE).write_text(str(error), encoding="utf-8")
+            message += f"\nthe whole error is in {folder / ERROR_FILE}"
         raise JobFailedError(message) from error
 
 

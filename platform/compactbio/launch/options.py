@@ -15,6 +15,30 @@ overrides_option = click.option(
 )
 
 
+class ManyValues(click.Command):
+    """A command whose options that may stand several times also take several values at once: `--tasks ner re`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's own, which takes one value behind each option."""
+        many = {
+            name
+            for option in self.params
+            if isinstance(option, click.Option) and option.multiple
+            for name in option.opts
+        }
+        spread: list[str] = []
+        current = None
+        num_values = 0
+        for word in args:
+            if word.startswith("-"):
+                current, num_values = word, 0
+            elif current in many:
+                spread += [current] if num_values else []
+                num_values += 1
+            spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
 def _set_data_root(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
     if value is not None:
         os.environ[DATA_ROOT] = str(value.absolute())

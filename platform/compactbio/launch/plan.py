@@ -13,6 +13,7 @@ from compactbio.models.count import encoder_parameters, parameters
 from compactbio.spec.job import Cluster, Distill, Finetune, JobSpec, Pretrain
 from compactbio.spec.plan import plan_batch, plan_memory, plan_precision
 from compactbio.spec.training import Checkpoints, Training
+from compactbio.spec.tuning import Tuning
 
 _GIB = 1024**3
 
@@ -35,7 +36,7 @@ def describe(spec: JobSpec) -> str:
     for name, stage in spec.stages.items():
         lines.append(f"\n{name}: {stage.kind}")
         if isinstance(stage, Finetune):
-            lines += _finetune(stage)
+            lines += _finetune(spec, name, stage, checked)
         else:
             lines += _training(spec, stage, checked.students[name], checked.teachers.get(name))
     if checked.missing:
@@ -118,10 +119,36 @@ def _memory(
     )
 
 
-def _finetune(stage: Finetune) -> Iterator[str]:
-    yield f"  models     {', '.join(f'{name} ({model})' for name, model in stage.models_.items())}"
-    for name, task in stage.tasks.items():
-        yield f"  task       {name}: {task.kind}, at most {task.max_train or 'all'} training examples"
-    tuning = stage.tuning
-    yield f"  tuning     {tuning.epochs} epochs of batch {tuning.batch}, lr {tuning.lr:g}, {tuning.schedule}"
-    yield f"  cells      {len(stage.models_) * len(stage.tasks)}, one Ray task each"
+def _finetune(spec: JobSpec, name: str, stage: Finetune, checked: preflight.Preflight) -> Iterator[str]:
+    yield f"  models     {', '.join(f'{model_name} ({model})' for model_name, model in stage.models_.items())}"
+    for model_name, section in stage.distillation.items():
+        options = ", ".join(f"{key} {value}" for key, value in section.flat().items())
+        yield f"  distilled  {model_name}: {options}"
+    seeds = stage.seeds or (spec.seed,)
+    num_examples = num_scored = 0
+    for task_name, sizes in checked.tasks[name].items():
+        task, tuning = stage.tasks[task_name], stage.tuning_of(stage.tasks[task_name])
+        yield f"  task       {task_name}: {task.setting}; {sizes.train:,} / {sizes.dev:,} / {sizes.test:,} examples"
+        yield from (f"             note: {note}" for note in sizes.notes)
+        num_examples += sizes.train * (tuning.epochs if tuning is not None else 0)
+        num_scored += sizes.test
+    for task_name in checked.absent[name]:
+        yield f"  task       {task_name}: left out, its data are not here"
+    for group, tuning in stage.tuning.items():
+        yield f"  tuning     {group}: {_tuning(tuning)}"
+    each, num_tasks = len(stage.models_) * len(seeds), len(checked.tasks[name])
+    yield (
+        f"  cells      {each * num_tasks}: {len(stage.models_)} models x {num_tasks} tasks "
+        f"x {len(seeds)} seeds ({', '.join(map(str, seeds))}), one Ray task each"
+    )
+    yield f"  rows       {each * num_examples:,} to train on, all epochs of all cells, {each * num_scored:,} to score"
+
+
+def _tuning(tuning: Tuning) -> str:
+    found = f"{tuning.preset}, " if tuning.preset else ""
+    found += f"{tuning.epochs} epochs of batch {tuning.batch}, lr {tuning.lr:g}, {tuning.schedule}"
+    found += f", at most {tuning.max_tokens} tokens, the {tuning.keep} weights"
+    if tuning.looks_at_dev:
+        every = f"{tuning.evaluate_every_steps} steps" if tuning.evaluate_every_steps else "epoch"
+        found += f", scored on dev every {every}"
+    return found + (f", stopped after {tuning.patience} without gain" if tuning.patience else "")

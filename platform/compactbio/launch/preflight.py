@@ -10,6 +10,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from compactbio.data.benchmarks import MissingDataError, read_task
 from compactbio.data.corpus import require_text
 from compactbio.data.store import read_manifest
 from compactbio.data.tokens import fingerprint
@@ -18,8 +19,18 @@ from compactbio.models.passes import why_not_compile
 from compactbio.models.student import check_fit, student_config
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import STAGE_PREFIX, Cluster, Distill, Finetune, JobSpec, Pretrain, start_field
-from compactbio.spec.references import locate, locate_file
+from compactbio.spec.references import locate
 from compactbio.spec.students import FromShape
+
+
+@dataclass(frozen=True)
+class TaskSizes:
+    """How many examples a task has in each set, and what readers of its results should know of them."""
+
+    train: int
+    dev: int
+    test: int
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,12 @@ class Preflight:
     teachers: Mapping[str, PreTrainedConfig]
     missing: tuple[Problem, ...]
     """Why it could not be run here, where that is not an error."""
+
+    tasks: Mapping[str, Mapping[str, TaskSizes]]
+    """Of every fine-tuning stage the tasks that have data here."""
+
+    absent: Mapping[str, Mapping[str, str]]
+    """Of every fine-tuning stage the tasks that have none, and what to do about it."""
 
 
 def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
@@ -70,6 +87,8 @@ def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
             tokenizer = load_tokenizer(*spec.tokenizer_source(), online=spec.online)
     students: dict[str, PreTrainedConfig] = {}
     teachers: dict[str, PreTrainedConfig] = {}
+    tasks: dict[str, dict[str, TaskSizes]] = {}
+    absent: dict[str, dict[str, str]] = {}
     for name, stage in spec.stages.items():
         place = f"stages.{name}"
         configs = {
@@ -79,14 +98,56 @@ def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
             for field, model in stage.models().items()
         }
         if isinstance(stage, Finetune):
-            for task_name, task in stage.tasks.items():
+            tasks[name], absent[name] = _tasks(stage, f"{place}.tasks")
+            if not tasks[name]:
                 with needed():
-                    locate_file(task.text, f"{place}.tasks.{task_name}.text")
+                    raise SpecError([Problem("", message) for message in absent[name].values()])
+            with needed():
+                _check_teachers(spec, stage, place)
             continue
         students[name] = _fitting_student(spec, name, stage, configs, tokenizer)
         if isinstance(stage, Distill):
             teachers[name] = configs["teacher"]
-    return Preflight(tokenizer, students, teachers, tuple(missing))
+    return Preflight(tokenizer, students, teachers, tuple(missing), tasks, absent)
+
+
+def _tasks(stage: Finetune, place: str) -> tuple[dict[str, TaskSizes], dict[str, str]]:
+    """The tasks whose data are here, which are read and so checked, and of the others why they are not."""
+    found: dict[str, TaskSizes] = {}
+    absent: dict[str, str] = {}
+    for name, task in stage.tasks.items():
+        try:
+            data = read_task(task, f"{place}.{name}")
+        except MissingDataError as error:
+            absent[name] = str(error)
+            continue
+        tuning = stage.tuning_of(task)
+        if tuning is not None and tuning.looks_at_dev and not data.dev:
+            raise SpecError.at(
+                f"{place}.{name}",
+                "has no development set, by which `keep: best` and `patience` choose; use `keep: last` alone",
+            )
+        found[name] = TaskSizes(len(data.train), len(data.dev), len(data.test), data.notes)
+    return found, absent
+
+
+def _check_teachers(spec: JobSpec, stage: Finetune, place: str) -> None:
+    """Raises SpecError where a student reads other tokens than its teacher."""
+    for name, section in stage.distillation.items():
+        pair = [_tokenizer(spec, stage.models_[model], f"{place}.models.{model}") for model in (name, section.teacher)]
+        if fingerprint(pair[0]) != fingerprint(pair[1]):
+            raise SpecError.at(
+                f"{place}.distillation.{name}.teacher",
+                f"'{section.teacher}' has another vocabulary than '{name}'; logits are compared token by token",
+            )
+
+
+def _tokenizer(spec: JobSpec, model: str, field: str) -> PreTrainedTokenizerBase:
+    if model.startswith(STAGE_PREFIX):
+        return load_tokenizer(*spec.tokenizer_source(), online=spec.online)
+    if model == "teacher" and spec.teacher is not None:
+        model, field = spec.teacher, "teacher"
+    return load_tokenizer(model, field, online=spec.online)
 
 
 def _fitting_student(

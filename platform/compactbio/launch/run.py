@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -61,7 +61,7 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
     """
     env_vars = environment.for_workers(use_gpu=spec.cluster.use_gpu, online=spec.online)
     quiet_transformers()
-    preflight.check(spec)
+    checked = preflight.check(spec)
     storage = resume.parent if resume is not None else Path(spec.storage).expanduser().resolve()
     uri, experiment = tracking_uri(spec.tracking, storage), spec.tracking.experiment or spec.name
     with ExitStack() as lock, ExitStack() as stack:  # the lock is given up last, when no worker is left
@@ -77,7 +77,10 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
         following = stack.enter_context(_Following(folder, store, console))
         if resume is not None:
             _take_changes(spec, folder)
-        table, models = _run_stages(spec, folder, storage, stopping)
+        for stage_name, absent in checked.absent.items():
+            for task_name, message in absent.items():
+                say(console, f"{stage_name}: task {task_name} is left out, its data are not here\n{message}")
+        table, models = _run_stages(spec, folder, storage, stopping, checked.absent)
     return RunResult(folder, uri, experiment, table, models, _ui_command(storage, uri), following.complete)
 
 
@@ -146,7 +149,9 @@ class _Following:
             self.complete = True
 
 
-def _run_stages(spec: JobSpec, folder: Path, storage: Path, stopping: Stopping) -> tuple[str, dict[str, str]]:
+def _run_stages(
+    spec: JobSpec, folder: Path, storage: Path, stopping: Stopping, absent: Mapping[str, Mapping[str, str]]
+) -> tuple[str, dict[str, str]]:
     """The stages in their order, then the report. Returns its table, and the models that were made."""
     journal = Journal(folder)
     tags = {"recipe": spec.name, "spec_digest": spec.digest(), "git_sha": git_sha(), "python": sys.version.split()[0]}
@@ -167,7 +172,9 @@ def _run_stages(spec: JobSpec, folder: Path, storage: Path, stopping: Stopping) 
         if isinstance(section, Finetune):
             with _tracked(folder / names[0], names[0], tags) as stage_journal:
                 stage_journal.params(section.flat())
-                results[names[0]] = stages.run_finetune(spec, names[0], section, folder / names[0], made)
+                results[names[0]] = stages.run_finetune(
+                    spec, names[0], section, folder / names[0], made, absent[names[0]]
+                )
         else:
             assert store is not None
             with failures(" + ".join(names), folder):

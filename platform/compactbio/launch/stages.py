@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from compactbio.data.ontology_tasks import test_texts
+from compactbio.data.benchmarks import read_task
+from compactbio.data.examples import Example, Question, TaggedText
 from compactbio.data.store import MANIFEST, Manifest
 from compactbio.evaluation.footprint import Footprint, measure
 from compactbio.launch.attempts import train_to_the_end
+from compactbio.launch.cells import list_cells, run_cells
 from compactbio.launch.corpora import corpus_store
 from compactbio.launch.preflight import resolve_model
 from compactbio.launch.stopping import Stopping
 from compactbio.spec.evaluation import Measuring
 from compactbio.spec.job import Finetune, JobSpec
-from compactbio.tracking.journal import Journal, has_ended
-from compactbio.training.requests import MODEL_FOLDER, RESULT_FILE, Cell, CellResult, StageRequest
+from compactbio.tracking.journal import Journal
+from compactbio.training.requests import MODEL_FOLDER, Cell, StageRequest
 
 
 def groups(spec: JobSpec) -> list[list[str]]:
@@ -76,29 +77,17 @@ def run_training(
     return exported
 
 
-def run_finetune(spec: JobSpec, name: str, section: Finetune, folder: Path, made: dict[str, str]) -> dict[str, Any]:
-    """Fine-tunes every model on every task, each in a Ray task of its own, then measures the models one by one.
+def run_finetune(
+    spec: JobSpec, name: str, section: Finetune, folder: Path, made: dict[str, str], absent: Mapping[str, str]
+) -> dict[str, Any]:
+    """Fine-tunes every model on every task for every seed, then measures the models one by one. Tasks in `absent` are
+    left out: it says why for each.
 
-    Returns the `cells` and the `footprints` as plain values.
+    Returns the `cells`, the `footprints` and the `absent` tasks as plain values.
     """
-    cells = [
-        Cell(
-            model_name=model_name,
-            model=resolve_model(spec, model, f"stages.{name}.models.{model_name}", made),
-            task_name=task_name,
-            task=task,
-            tuning=section.tuning,
-            seed=spec.seed,
-            threads=spec.cluster.cpus_per_worker,
-            online=spec.online,
-            folder=folder / f"{model_name}-{task_name}",
-        )
-        for model_name, model in section.models_.items()
-        for task_name, task in section.tasks.items()
-    ]
-    waiting = [_run_cell.options(num_cpus=spec.cluster.cpus_per_worker).remote(cell) for cell in cells]
-    results = ray.get(waiting)
-    footprints = _measure_all(section, cells, spec.seed) if section.measuring else {}
+    cells = list_cells(spec, name, section, folder, made, absent)
+    results = run_cells(cells, num_cpus=spec.cluster.cpus_per_worker, use_gpu=spec.cluster.use_gpu)
+    footprints = _measure_all(section, cells) if section.measuring else {}
     journal = Journal(folder)
     for model, found in footprints.items():
         figures = {figure: float(value) for figure, value in asdict(found).items() if value is not None}
@@ -106,31 +95,31 @@ def run_finetune(spec: JobSpec, name: str, section: Finetune, folder: Path, made
     return {
         "cells": [asdict(result) for result in results],
         "footprints": {model: asdict(found) for model, found in footprints.items()},
+        "absent": dict(absent),
     }
 
 
-@ray.remote
-def _run_cell(cell: Cell) -> CellResult:
-    if has_ended(cell.folder):
-        return CellResult(**json.loads((cell.folder / RESULT_FILE).read_text()))
-    journal = Journal(cell.folder)
-    journal.start(f"{cell.model_name}-{cell.task_name}", {"stage": "finetune", "model": cell.model_name})
-    journal.params({"task": cell.task_name, "seed": cell.seed, **cell.tuning.model_dump()})
-    from compactbio.training.finetune import run_cell
-
-    result = run_cell(cell)
-    journal.end()
-    return result
-
-
-def _measure_all(section: Finetune, cells: list[Cell], seed: int) -> dict[str, Footprint]:
+def _measure_all(section: Finetune, cells: list[Cell]) -> dict[str, Footprint]:
     """One model after the other, when nothing else of the job runs."""
     assert section.measuring is not None
-    sentences = test_texts(next(iter(section.tasks.values())), seed)[: section.measuring.sentences]
+    task = cells[0].task
+    tuning = section.tuning_of(task)
+    sentences = [_text_of(example) for example in read_task(task).test[: section.measuring.sentences]]
     models = {cell.model_name: cell.model for cell in cells}
-    task = _measure.options(num_cpus=section.measuring.threads)
-    found: dict[str, Footprint] = ray.get(task.remote(models, sentences, section.measuring, section.tuning.max_tokens))
+    measured = _measure.options(num_cpus=section.measuring.threads)
+    max_tokens = tuning.max_tokens if tuning is not None else 128
+    found: dict[str, Footprint] = ray.get(measured.remote(models, sentences, section.measuring, max_tokens))
     return found
+
+
+def _text_of(example: Example) -> str:
+    match example:
+        case TaggedText():
+            return " ".join(example.words)
+        case Question():
+            return example.question
+        case _:
+            return example.text
 
 
 @ray.remote

@@ -52,6 +52,12 @@ def architecture(config: PreTrainedConfig) -> Architecture:
     return known
 
 
+def longest_input(config: PreTrainedConfig) -> int:
+    """Tokens that the model can read at once, special ones included."""
+    longest: int = config.max_position_embeddings
+    return longest - 2 if config.model_type == "roberta" else longest  # whose positions start behind that of padding
+
+
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
     """The modules that call the attention interface, in the order of the layers."""
     suffix = architecture(model.config).attention

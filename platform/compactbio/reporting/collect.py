@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from compactbio.evaluation import f1
+from compactbio.evaluation.score import Counts
+from compactbio.evaluation.significance import Difference, interval, paired_bootstrap
+from compactbio.reporting.cells import Study
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.spec.load import load
@@ -21,37 +22,54 @@ SPEC_FILE = "spec.yaml"
 
 @dataclass(frozen=True)
 class Score:
-    """One model on one task, beside the reference model and the control."""
+    """One model on one task over its seeds and folds, beside the reference model and the control."""
 
     model: str
     task: str
-    protocol: str
+    setting: str
+    metric: str
     value: float
+    """Mean or median of the cells, in percent, as are the bounds."""
+
     low: float
     high: float
+    """Of one cell the bootstrap interval over test examples, of several the lowest and the highest."""
+
+    values: tuple[float, ...]
     retention: float | None
     """Percent of the reference's score."""
 
-    against_control: f1.Interval | None
-    """Interval of the difference to the control's score, on the same test examples."""
+    against_control: Difference | None
+    """To the control's score, on the same test examples."""
 
-    num_train: int
-    num_test: int
+    sizes: dict[str, int]
     num_cut: int
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Comparison:
     """The scores and footprints of one fine-tuning stage."""
 
-    stage: str
-    section: Finetune
+    study: Study
     scores: list[Score]
     footprints: dict[str, dict[str, float]]
+    absent: dict[str, str]
+    """Tasks without data here, and what to do about it."""
 
     def score(self, model: str, task: str) -> Score:
-        """The score of one cell."""
+        """The score of one model on one task."""
         return next(score for score in self.scores if (score.model, score.task) == (model, task))
+
+    @property
+    def section(self) -> Finetune:
+        """The stage's section of the spec."""
+        return self.study.section
+
+    @property
+    def tasks(self) -> list[str]:
+        """The columns of the result table: tasks, the folds of one together."""
+        return self.study.columns
 
 
 @dataclass(frozen=True)
@@ -84,38 +102,49 @@ def collect(folder: Path) -> RunData:
         results=results,
         curves={name: journal.series(folder / name) for name in spec.training_stages()},
         comparisons=[
-            _compare(name, section, results[name], spec.seed)
+            _compare(folder / name, section, results[name], spec.seed)
             for name, section in spec.stages.items()
             if isinstance(section, Finetune)
         ],
     )
 
 
-def _compare(name: str, section: Finetune, results: dict[str, Any], seed: int) -> Comparison:
-    cells = {(cell["model_name"], cell["task_name"]): cell for cell in results["cells"]}
+def _compare(folder: Path, section: Finetune, results: dict[str, Any], seed: int) -> Comparison:
+    study = Study(folder, section, results["cells"], seed)
+    summary = statistics.median if section.summary == "median" else statistics.fmean
     scores = []
-    for (model, task), cell in cells.items():
-        reference = cells[section.reference, task]["score"]
-        compared = section.control is not None and model not in (section.control, section.reference)
-        scores.append(
-            Score(
-                model,
-                task,
-                cell["protocol"],
-                cell["score"],
-                cell["low"],
-                cell["high"],
-                retention=100 * cell["score"] / reference if reference else None,
-                against_control=_difference(cell, cells[section.control, task], seed)
-                if compared and section.control
-                else None,
-                num_train=cell["num_train"],
-                num_test=cell["num_test"],
-                num_cut=cell["num_cut"],
+    for task in study.columns:
+        metric = study.of(section.reference, task)[0]["main"]
+        reference = summary(cell["scores"][metric] for cell in study.of(section.reference, task))
+        for model in section.models_:
+            cells = study.of(model, task)
+            values = tuple(cell["scores"][metric] for cell in cells)
+            compared = section.control is not None and model not in (section.control, section.reference)
+            scores.append(
+                Score(
+                    model,
+                    task,
+                    cells[0]["setting"],
+                    metric,
+                    summary(values),
+                    *_bounds(study.counts(model, task), values, metric, seed),
+                    values,
+                    retention=100 * summary(values) / reference if reference else None,
+                    against_control=paired_bootstrap(
+                        study.counts(model, task), study.counts(section.control, task), metric, seed
+                    )
+                    if compared and section.control
+                    else None,
+                    sizes=cells[0]["sizes"],
+                    num_cut=cells[0]["num_cut"],
+                    notes=tuple(cells[0]["notes"]),
+                )
             )
-        )
-    return Comparison(name, section, scores, results["footprints"])
+    return Comparison(study, scores, results["footprints"], results["absent"])
 
 
-def _difference(cell: dict[str, Any], control: dict[str, Any], seed: int) -> f1.Interval:
-    return f1.difference(np.array(cell["counts"]), np.array(control["counts"]), seed)
+def _bounds(counts: Counts, values: tuple[float, ...], metric: str, seed: int) -> tuple[float, float]:
+    if len(values) > 1:
+        return min(values), max(values)
+    bounds = interval(counts, metric, seed)
+    return bounds.low, bounds.high

@@ -27,28 +27,29 @@ def loss_curves(curves: dict[str, Series]) -> str:
     axes.set(xlabel="step", ylabel="loss by term (unweighted)", yscale="log")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    return _svg(figure)
+    return svg(figure)
 
 
 def score_against_cost(comparison: Comparison, figure_name: str, label: str, scale: float) -> str:
     """The score of every model on every task, with its interval, against one of the footprint's figures."""
-    tasks = list(comparison.section.tasks)
+    tasks = comparison.tasks
     figure = Figure(figsize=(4.2 * len(tasks), 3.2), layout="constrained")
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         for index, model in enumerate(comparison.section.models_):
             score = comparison.score(model, task)
             cost = comparison.footprints[model][figure_name] * scale
-            spread = [[100 * (score.value - score.low)], [100 * (score.high - score.value)]]
-            axes.errorbar([cost], [100 * score.value], yerr=spread, fmt="os^Dv"[index % 5], capsize=3, label=model)
-        axes.set(xlabel=label, ylabel="F1, percent", title=task)
+            spread = [[score.value - score.low], [score.high - score.value]]
+            axes.errorbar([cost], [score.value], yerr=spread, fmt="os^Dv"[index % 5], capsize=3, label=model)
+        axes.set(xlabel=label, ylabel=f"{score.metric}, percent", title=task)
         axes.margins(x=0.25)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    return _svg(figure)
+    return svg(figure)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """The figure as an `svg` element, to be set into a page."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()

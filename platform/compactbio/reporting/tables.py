@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from compactbio.evaluation import f1
+from compactbio.evaluation.significance import CONFIDENCE, RESAMPLES, Difference
 from compactbio.reporting.collect import Comparison, RunData
+from compactbio.reporting.grid import Grid
 
 
-def score_rows(data: RunData, comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the result table: one row a model."""
-    tasks = list(comparison.section.tasks)
+def score_grid(data: RunData, comparison: Comparison) -> Grid:
+    """The result table: one row a model."""
+    tasks = comparison.tasks
     has_footprints = bool(comparison.footprints)
     header = ["model", "held-out MLM loss"]
     for task in tasks:
-        header += [f"{task} F1", "retained"]
+        header += [f"{task} {comparison.score(comparison.section.reference, task).metric}", "retained"]
     header += ["encoder", "ms a sentence", "peak memory"] if has_footprints else []
     rows = []
     for model, source in comparison.section.models_.items():
         row = [model, _number(_held_out(data, source), ".3f")]
         for task in tasks:
             score = comparison.score(model, task)
-            row += [f"{100 * score.value:.1f} ({100 * score.low:.1f} to {100 * score.high:.1f})"]
+            row += [f"{score.value:.1f} ({score.low:.1f} to {score.high:.1f})"]
             row += ["-" if score.retention is None else f"{score.retention:.1f} %"]
         if has_footprints:
             cost = comparison.footprints[model]
             row += [f"{cost['parameters'] / 1e6:.1f} M", f"{1000 * cost['seconds_a_sentence']:.1f}"]
             row += [_number(cost["peak_mib"], ".0f", " MiB")]
-        rows.append(row)
-    return header, rows
-
-
-def markdown(data: RunData, comparison: Comparison) -> str:
-    """The result table in Markdown, aligned so that it can be read as it is."""
-    header, rows = score_rows(data, comparison)
-    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
-
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
-
-    return "\n".join([line(header), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(line, rows)])
+        rows.append(tuple(row))
+    return Grid(tuple(header), tuple(rows))
 
 
 def findings(comparison: Comparison) -> list[str]:
@@ -54,16 +44,16 @@ def findings(comparison: Comparison) -> list[str]:
 def notes(comparison: Comparison) -> list[str]:
     """What the numbers are: protocol, sizes of the sets, intervals."""
     lines = []
-    for task in comparison.section.tasks:
+    for task in comparison.tasks:
         score = comparison.score(comparison.section.reference, task)
         cut = f", {score.num_cut} test texts cut to the length limit" if score.num_cut else ""
         lines.append(
-            f"{task}: {score.protocol}; {score.num_train} training and {score.num_test} test examples, one seed{cut}."
+            f"{task}: {score.setting}; {score.sizes['train']} training, {score.sizes['dev']} development and "
+            f"{score.sizes['test']} test examples{cut}."
         )
-    lines.append(
-        f"In brackets: {f1.CONFIDENCE:.0%} bootstrap intervals over the test examples ({f1.RESAMPLES} resamples); "
-        "they do not cover the spread between seeds."
-    )
+        lines += [f"{task}: {note}." for note in score.notes]
+    lines.append(_brackets(comparison))
+    lines += absences(comparison)
     lines.append(f"Retained: percent of the score of {comparison.section.reference}.")
     if comparison.footprints:
         measuring = comparison.section.measuring
@@ -76,8 +66,24 @@ def notes(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _verdict(model: str, control: str, interval: f1.Interval) -> str:
-    bounds = f"difference {100 * interval.low:+.1f} to {100 * interval.high:+.1f} points"
+def absences(comparison: Comparison) -> list[str]:
+    """The tasks that were left out, and why."""
+    return [f"{task} is left out: {' '.join(why.split())}" for task, why in comparison.absent.items()]
+
+
+def _brackets(comparison: Comparison) -> str:
+    num_cells = max(len(score.values) for score in comparison.scores)
+    if num_cells > 1:
+        return f"The {comparison.section.summary} of {num_cells} fine-tunings; in brackets the lowest and the highest."
+    return (
+        f"In brackets: {CONFIDENCE:.0%} bootstrap intervals over the test examples ({RESAMPLES} resamples); "
+        "they do not cover the spread between seeds."
+    )
+
+
+def _verdict(model: str, control: str, difference: Difference) -> str:
+    interval = difference.interval
+    bounds = f"difference {interval.low:+.1f} to {interval.high:+.1f} points"
     if interval.low > 0:
         return f"{model} is better than {control} ({bounds})"
     if interval.high < 0:

@@ -8,6 +8,8 @@ from compactbio.spec.base import Problem
 from compactbio.spec.corpus import Corpus
 from compactbio.spec.job import STAGE_PREFIX, CorpusJob, Distill, Finetune, JobSpec, Pretrain
 from compactbio.spec.students import FromShape, FromTeacherLayers
+from compactbio.spec.tasks import AnyTask, EntityTask
+from compactbio.spec.tuning import GROUP_OF
 
 _OF_THE_OUTPUT = {"output", "soft_labels", "logits"}
 _OF_THE_ENCODER = {"align", "compact", "layer", "embed", "hidden", "attention"}
@@ -168,7 +170,32 @@ def _depth(stage: Distill) -> int | None:
 
 
 def _finetune(stage: Finetune, place: str) -> Iterator[Problem]:
+    known = f"is not one of its models ({', '.join(stage.models_)})"
     for field in ("reference", "control"):
         value = getattr(stage, field)
         if value is not None and value not in stage.models_:
-            yield Problem(f"{place}.{field}", f"'{value}' is not one of its models ({', '.join(stage.models_)})")
+            yield Problem(f"{place}.{field}", f"'{value}' {known}")
+    for name, section in stage.distillation.items():
+        here = f"{place}.distillation.{name}"
+        if name not in stage.models_:
+            yield Problem(here, f"'{name}' {known}")
+        if section.teacher not in stage.models_:
+            yield Problem(f"{here}.teacher", f"'{section.teacher}' {known}")
+        if section.teacher in stage.distillation:
+            yield Problem(f"{here}.teacher", f"'{section.teacher}' is fine-tuned against a teacher itself")
+    for name, task in stage.tasks.items():
+        yield from _tuning(stage, name, task, place)
+
+
+def _tuning(stage: Finetune, name: str, task: AnyTask, place: str) -> Iterator[Problem]:
+    group, tuning = GROUP_OF[task.kind], stage.tuning_of(task)
+    if group is None:
+        return
+    if tuning is None:
+        yield Problem(f"{place}.tuning", f"has nothing for task '{name}'; add `{group}` or `all`")
+    elif tuning.class_weights is not None and group == "qa":
+        yield Problem(f"{place}.tuning.class_weights", f"task '{name}' has no classes; answers are spans")
+    elif tuning.looks_at_dev and isinstance(task, EntityTask) and task.training == "train+dev":
+        yield Problem(
+            f"{place}.tuning.keep", f"task '{name}' trains on its development set, so nothing can choose a checkpoint"
+        )

@@ -7,14 +7,16 @@ import json
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from compactbio.spec.base import Section
 from compactbio.spec.corpus import Corpus
-from compactbio.spec.evaluation import Measuring, OntologyTask, Tuning
+from compactbio.spec.evaluation import Measuring
 from compactbio.spec.objective import Objective
 from compactbio.spec.students import Student
+from compactbio.spec.tasks import AnyTask, Seed
 from compactbio.spec.training import Positive, Precision, Training
+from compactbio.spec.tuning import GROUP_OF, TaskDistillation, TaskGroup, Tuning, by_group
 
 STAGE_PREFIX = "stage:"
 STORE_TOKENIZER = "tokenizer"
@@ -102,14 +104,32 @@ class Finetune(Section):
     control: str | None = None
     """Which of them was trained without a teacher; the others are tested against it."""
 
-    tasks: Annotated[dict[str, OntologyTask], Field(min_length=1)]
-    tuning: Tuning
+    tasks: Annotated[dict[str, AnyTask], Field(min_length=1)]
+    """Tasks by name, in full or as `benchmark: NAME` with changes; or a list of benchmarks and of their groups."""
+
+    tuning: Annotated[dict[Literal["all"] | TaskGroup, Tuning], BeforeValidator(by_group), Field(min_length=1)]
+    """Hyper-parameters for all tasks, or by group: `ner`, `re`, `cls`, `qa`, and `all` for the others."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
+    """Every model is fine-tuned on every task once for each; the job's seed alone when left out."""
+
+    summary: Literal["mean", "median"] = "mean"
+    """What stands for the seeds of a model on a task (and for its folds)."""
+
+    distillation: dict[str, TaskDistillation] = Field(default_factory=dict)
+    """Models, by name, that are fine-tuned against the logits of another model of the stage."""
+
     measuring: Measuring | None = Measuring()
     """Time and memory of each fine-tuned model; `null` leaves them out."""
 
     def models(self) -> dict[str, str]:
         """The models that the stage starts from, by the field that names them."""
         return {f"models.{name}": model for name, model in self.models_.items()}
+
+    def tuning_of(self, task: AnyTask) -> Tuning | None:
+        """The hyper-parameters for a task; None where nothing is fine-tuned, or where the section has none."""
+        group = GROUP_OF[task.kind]
+        return None if group is None else self.tuning.get(group, self.tuning.get("all"))
 
 
 Stage = Annotated[Pretrain | Distill | Finetune, Field(discriminator="kind")]

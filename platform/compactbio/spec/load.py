@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from compactbio.spec.base import Problem, Section, SpecError
+from compactbio.spec.benchmarks import expand_tasks
 from compactbio.spec.check import corpus_problems, problems
 from compactbio.spec.job import CorpusJob, JobSpec
 
@@ -59,9 +60,17 @@ def load_corpus_job(path: str | Path, overrides: list[str] | None = None) -> Cor
     return _load(path, overrides, lambda raw, lines: _validate(CorpusJob, raw, lines, corpus_problems))
 
 
+def load_values(values: dict[str, Any], overrides: list[str]) -> JobSpec:
+    """The job that plain values describe, with `a.b=c` overrides applied; raises SpecError as `load`."""
+    raw = json.loads(json.dumps(values))
+    for override in overrides:
+        _override(raw, override)
+    return from_raw(raw)
+
+
 def from_raw(raw: dict[str, Any], lines: dict[str, int] | None = None) -> JobSpec:
     """The job that plain values describe; `lines` maps dotted paths to lines of the file that they came from."""
-    return _validate(JobSpec, raw, lines or {}, problems)
+    return _validate(JobSpec, _with_benchmarks(raw, lines or {}), lines or {}, problems)
 
 
 def _load(
@@ -96,6 +105,22 @@ def _validate(
     if found := check(spec):
         raise SpecError([Problem(p.path, p.message, _line(p.path, lines)) for p in found])
     return spec
+
+
+def _with_benchmarks(raw: dict[str, Any], lines: dict[str, int]) -> dict[str, Any]:
+    """The values with the tasks that benchmarks stand for in place of their names."""
+    stages = raw.get("stages")
+    if not isinstance(stages, dict):
+        return raw
+    expanded = {}
+    for name, stage in stages.items():
+        expanded[name] = stage
+        if isinstance(stage, dict) and "tasks" in stage:
+            try:
+                expanded[name] = {**stage, "tasks": expand_tasks(stage["tasks"], f"stages.{name}.tasks")}
+            except SpecError as error:
+                raise SpecError([Problem(p.path, p.message, _line(p.path, lines)) for p in error.problems]) from None
+    return {**raw, "stages": expanded}
 
 
 def _parse(text: str) -> tuple[dict[str, Any], dict[str, int]]:

@@ -33,4 +33,7 @@ HELD_OUT_PERPLEXITY = Metric(f"{HELD_OUT_PREFIX}perplexity", "1", "sum over glob
 """exp of the held-out MLM loss: pseudo-perplexity of the masked tokens."""
 
 SCORE_PREFIX = "score/"
-"""Before the score of a task on its test set."""
+"""Before a score of a task on its test set, in percent."""
+
+DEV_PREFIX = "dev/"
+"""Before a score of a task on its development set, along the fine-tuning."""

@@ -1,199 +1,246 @@
-"""Fine-tuning one model on one task, and scoring it: one cell of the matrix of models and tasks."""
+"""Fine-tuning one model on one task, and scoring it: one cell of the matrix of models, tasks and seeds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from transformers import (
-    AutoModelForTokenClassification,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    set_seed,
-)
+from torch import Tensor
+from transformers import PreTrainedModel
 
-from compactbio.data.batches import Batch
-from compactbio.data.ontology_tasks import read_branches, read_mentions
-from compactbio.data.task_rows import Row, TaskBatches, TaskRows, collate, encode_labelled, encode_tagged
-from compactbio.evaluation import f1
-from compactbio.models.architecture import layer_of
-from compactbio.models.forward import Outputs
-from compactbio.models.load import load_tokenizer, quiet_transformers
-from compactbio.objectives.tasks import MultiLabelLoss, TagLoss, TaskLoss
-from compactbio.spec.evaluation import MentionTask, Tuning
-from compactbio.spec.references import locate
+from compactbio.data.benchmarks import read_task
+from compactbio.data.examples import Example, PlainText, TaskData
+from compactbio.data.task_rows import TaskBatches, TaskRows
+from compactbio.data.whole import save_array, whole_folder
+from compactbio.evaluation.score import Score
+from compactbio.models.architecture import longest_input
+from compactbio.models.load import load_masked_lm, load_tokenizer, quiet_transformers
+from compactbio.objectives.tasks import TeacherLoss
+from compactbio.spec.base import SpecError
+from compactbio.spec.tuning import Tuning
 from compactbio.tracking import metrics
+from compactbio.tracking.cell_files import COUNTS_FILE, PREDICTIONS_FILE, RESULT_FILE
 from compactbio.tracking.journal import Journal
 from compactbio.training.engine import LocalEngine
 from compactbio.training.learner import no_teacher
-from compactbio.training.loop import Span, steps
+from compactbio.training.loop import Span, Targets, steps
+from compactbio.training.masked_text import score_masked_text
 from compactbio.training.optimiser import build_optimiser, build_schedule
-from compactbio.training.requests import RESULT_FILE, Cell, CellResult
+from compactbio.training.requests import MODEL_FOLDER, Cell, CellResult
+from compactbio.training.task_kinds import Judged, TaskKind, task_kind
+from compactbio.training.task_model import (
+    TaskLearner,
+    TaskModel,
+    TaskTeacher,
+    answers,
+    fit_tokenizer,
+    freeze,
+    learning_rates,
+    load_task_model,
+    weights_digest,
+)
 
-_ROWS_A_PREDICTION = 32
-
-
-class TaskLearner(nn.Module):
-    """A model with a task head, under the loss of the task."""
-
-    def __init__(self, model: PreTrainedModel, loss: TaskLoss) -> None:
-        super().__init__()
-        self.model = model
-        self._loss = loss
-        self._by_token = isinstance(loss, TagLoss)
-        self.parts = (loss.part,)
-        self.measures: tuple[str, ...] = ()
-
-    def logits(self, batch: Batch) -> Tensor:
-        """[M, C]: one row for each labelled position, or for each text the mean of the rows of its tokens."""
-        logits: Tensor = self.model(input_ids=batch.input_ids, attention_mask=batch.real.long()).logits
-        if self._by_token:
-            return logits[batch.scored]
-        real = batch.real[..., None].to(logits.dtype)
-        return (logits * real).sum(1) / real.sum(1)
-
-    def forward(self, batch: Batch, targets: Outputs) -> Tensor:
-        """The loss's total [1]; there is no teacher, so `targets` is empty."""
-        return self._loss.total(self.logits(batch), batch)[None]
-
-    def count(self, batch: Batch) -> Tensor:
-        """The loss's denominator [1]."""
-        return self._loss.count(batch)[None]
-
-    def loss(self, totals: Tensor, counts: Tensor, step: int) -> Tensor:
-        """The mean."""
-        return torch.sum(totals / counts.clamp_min(1.0))
+_REPORT_EVERY_STEPS = 10
 
 
 @dataclass(frozen=True)
-class _Task:
-    """A task as rows, and how the model's answers become counts of right and wrong."""
+class _Tuned:
+    """How a fine-tuning ended: the model holds the weights that are kept."""
 
-    names: list[str]
-    train: TaskRows
-    test: TaskRows
-    gold: list[Any]
-    protocol: str
+    num_steps: int
+    kept_step: int
+    dev_score: float | None
 
-    def counts(self, answers: list[Tensor]) -> f1.Counts:
-        """From the logits of each test row."""
-        if self.protocol.startswith("word"):
-            tags: list[list[str]] = [[] for _ in self.gold]
-            for row, logits in zip(self.test.rows, answers, strict=True):
-                tags[row.example] += [self.names[index] for index in logits.argmax(-1).tolist()]
-            return f1.count_entities(self.gold, tags)
-        found = [frozenset(torch.nonzero(logits[0] > 0.0).flatten().tolist()) for logits in answers]
-        return f1.count_labels(self.gold, found)
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What a cell did, before it is written down."""
+
+    judged: Judged
+    tuned: _Tuned
+    digest: str
+    num_cut: int
 
 
 def run_cell(cell: Cell) -> CellResult:
-    """Fine-tunes, scores, and leaves model, result and journal in the cell's folder."""
+    """Fine-tunes and scores, and leaves the result, what it was computed from and the model in the cell's folder."""
+    started = time.monotonic()
     quiet_transformers()
     torch.set_num_threads(cell.threads)
+    device = torch.device("cuda" if cell.use_gpu else "cpu")
+    data = read_task(cell.task, f"tasks.{cell.task_name}")
     journal = Journal(cell.folder)
-    tokenizer = load_tokenizer(cell.model, f"models.{cell.model_name}", online=cell.online)
-    task = _read_task(cell, tokenizer)
-    learner, new = _build_learner(cell, task.names)
-    batches = TaskBatches(task.train.rows, cell.tuning.batch, cell.seed, tokenizer.pad_token_id)
-    num_steps = batches.num_steps(cell.tuning.epochs)
-    optimiser = build_optimiser(learner, cell.tuning, scales=learning_rates(learner, cell.tuning, new))
-    warmup_steps = round(cell.tuning.warmup_share * num_steps)
-    schedule = build_schedule(cell.tuning, steps=num_steps, warmup_steps=warmup_steps)
-    engine = LocalEngine(
-        learner, optimiser, schedule, max_grad_norm=cell.tuning.max_grad_norm, device=torch.device("cpu")
-    )
-    span = Span(num_steps)
-    for report in steps(engine, learner, no_teacher, batches, span, report_every=10, seed=cell.seed):
-        journal.metrics(report.values, report.step, num_steps=num_steps)
-    engine.train(False)
-    counts = task.counts(list(_answers(learner, task.test.rows, tokenizer.pad_token_id)))
-    result = _result(cell, task, counts)
-    journal.metrics({metrics.SCORE_PREFIX + cell.task_name: result.score}, num_steps)
-    learner.model.save_pretrained(cell.folder / "model")
-    tokenizer.save_pretrained(cell.folder / "model")
-    (cell.folder / RESULT_FILE).write_text(json.dumps(asdict(result)))
+    outcome = (_fill_in if cell.tuning is None else _fine_tune)(cell, data, journal, device)
+    result = _result(cell, data, outcome, time.monotonic() - started)
+    scores = {metrics.SCORE_PREFIX + name: score for name, score in result.scores.items()}
+    journal.metrics(scores, outcome.tuned.num_steps)
+    _write(outcome.judged, cell.folder)
+    (cell.folder / RESULT_FILE).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+    for file in (RESULT_FILE, PREDICTIONS_FILE, *outcome.judged.files):
+        if (cell.folder / file).exists():
+            journal.artifact(cell.folder / file)
     return result
 
 
-def _read_task(cell: Cell, tokenizer: PreTrainedTokenizerBase) -> _Task:
-    length = cell.tuning.max_tokens
-    if isinstance(cell.task, MentionTask):
-        train, test, names = read_mentions(cell.task, cell.seed)
-        return _Task(
-            names,
-            encode_tagged(train, names, tokenizer, length),
-            encode_tagged(test, names, tokenizer, length),
-            gold=[example.tags for example in test],
-            protocol="word, entity F1, distant labels",
-        )
-    texts, test_texts, names = read_branches(cell.task, cell.seed)
-    return _Task(
-        names,
-        encode_labelled(texts, len(names), tokenizer, length),
-        encode_labelled(test_texts, len(names), tokenizer, length),
-        gold=[example.labels for example in test_texts],
-        protocol="multi-label, micro F1, mean of token logits, threshold 0.5",
+def _fine_tune(cell: Cell, data: TaskData[Example], journal: Journal, device: torch.device) -> _Outcome:
+    assert cell.tuning is not None
+    tokenizer = load_tokenizer(cell.model, cell.field, online=cell.online)
+    kind = task_kind(cell.task, data, tokenizer, cell.tuning, cell.seed)
+    loaded = load_task_model(cell.model, cell.field, kind.head, seed=cell.seed, online=cell.online)
+    fit_tokenizer(tokenizer, loaded.model)
+    if cell.tuning.max_tokens > longest_input(loaded.model.config):
+        most = longest_input(loaded.model.config)
+        raise SpecError.at(cell.field, f"it reads {most} tokens at most, tuning.max_tokens is {cell.tuning.max_tokens}")
+    freeze(loaded.model, cell.tuning, cell.field)
+    scored = _Scored(kind, tokenizer.pad_token_id, device)
+    tuned = _tune(cell, cell.tuning, loaded, data, scored, journal)
+    test = kind.encode(data.test, training=False)
+    judged = scored(loaded.model, data.test, test)
+    with whole_folder(cell.folder / MODEL_FOLDER) as making:
+        loaded.model.save_pretrained(making)
+        tokenizer.save_pretrained(making)
+    return _Outcome(judged, tuned, loaded.digest, test.num_cut)
+
+
+def _fill_in(cell: Cell, data: TaskData[Example], journal: Journal, device: torch.device) -> _Outcome:
+    """Scores a masked language model as it is."""
+    tokenizer = load_tokenizer(cell.model, cell.field, online=cell.online)
+    model = load_masked_lm(cell.model, cell.field, online=cell.online, seed=cell.seed).to(device)
+    texts = [example for example in data.test if isinstance(example, PlainText)]
+    score = score_masked_text(model, tokenizer, texts, seed=cell.seed, field=cell.field, device=device)
+    return _Outcome(Judged(score), _Tuned(0, 0, None), weights_digest(model), num_cut=0)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """Scores a model on examples with dropout off."""
+
+    kind: TaskKind
+    pad_id: int
+    device: torch.device
+
+    def __call__(self, model: PreTrainedModel, examples: Sequence[Example], rows: TaskRows) -> Judged:
+        model.eval()
+        logits = answers(model, rows.rows, self.pad_id, self.kind.head.reading, self.device)
+        return self.kind.judge(examples, rows.rows, logits)
+
+
+def _tune(
+    cell: Cell, tuning: Tuning, loaded: TaskModel, data: TaskData[Example], scored: _Scored, journal: Journal
+) -> _Tuned:
+    """Trains the model, and leaves in it the weights of the last step or those that were best on the dev set."""
+    kind = scored.kind
+    rows = kind.encode(data.train, training=True).rows
+    batches = TaskBatches(rows, tuning.batch, cell.seed, scored.pad_id)
+    num_steps = batches.num_steps(tuning.epochs)
+    targets, taught = _teaching(cell, kind, scored.device)
+    learner = TaskLearner(loaded.model, kind.head.reading, kind.loss(rows), taught)
+    engine = LocalEngine(
+        learner,
+        build_optimiser(learner, tuning, scales=learning_rates(learner, tuning, loaded.new)),
+        build_schedule(tuning, steps=num_steps, warmup_steps=round(tuning.warmup_share * num_steps)),
+        max_grad_norm=tuning.max_grad_norm,
+        device=scored.device,
     )
+    every = tuning.evaluate_every_steps or batches.num_steps(1)
+    looks = data.dev and (tuning.looks_at_dev or tuning.evaluate_every_steps is not None)
+    due = {*range(every, num_steps + 1, every), num_steps} if looks else set()
+    dev_rows = kind.encode(data.dev, training=False) if due else None
+    best = _Best(loaded.model, tuning)
+    done = 0
+    for report in steps(
+        engine,
+        learner,
+        targets,
+        batches,
+        Span(num_steps),
+        report_every=_REPORT_EVERY_STEPS,
+        seed=cell.seed,
+        report_at=due,
+    ):
+        done = report.step
+        journal.metrics(report.values, done, num_steps=num_steps)
+        if done in due and dev_rows is not None:
+            score = scored(loaded.model, data.dev, dev_rows).score
+            journal.metrics({metrics.DEV_PREFIX + score.main: score.main_value}, done)
+            engine.train(True)
+            if best.is_enough(done, score):
+                break
+    return best.restore(done)
 
 
-def _build_learner(cell: Cell, names: list[str]) -> tuple[TaskLearner, frozenset[str]]:
-    """The learner, and the names of its parameters that the pretrained model does not have."""
-    path = locate(cell.model, f"models.{cell.model_name}")
-    set_seed(cell.seed)
-    model, info = AutoModelForTokenClassification.from_pretrained(
-        path,
-        output_loading_info=True,
-        local_files_only=not cell.online,
-        dtype="float32",
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
-    )
-    learner = TaskLearner(model, TagLoss() if isinstance(cell.task, MentionTask) else MultiLabelLoss())
-    return learner, frozenset(f"model.{name}" for name in info["missing_keys"])
+def _teaching(cell: Cell, kind: TaskKind, device: torch.device) -> tuple[Targets, tuple[TeacherLoss, float] | None]:
+    if cell.distillation is None:
+        return no_teacher, None
+    assert cell.teacher is not None
+    head, section = kind.head, cell.distillation
+    loss = TeacherLoss(section.loss, section.temperature, head.reading, len(head.names), head.multi_label)
+    return TaskTeacher(cell.teacher / MODEL_FOLDER, head.reading, device), (loss, section.alpha)
 
 
-def learning_rates(learner: TaskLearner, tuning: Tuning, new: frozenset[str]) -> dict[str, float]:
-    """Each parameter's share of the learning rate: more for new weights, less for each layer below the head."""
-    depth = learner.model.config.num_hidden_layers
-    rates = {}
-    for name, _ in learner.named_parameters():
-        layer = layer_of(name)
-        below = depth - layer if layer is not None else (depth + 1 if "embeddings" in name else 0)
-        rates[name] = tuning.layer_decay**below
-        if name in new and tuning.new_lr is not None:
-            rates[name] = tuning.new_lr / tuning.lr
-    return rates
+class _Best:
+    """Remembers the best weights so far, and when it is time to stop."""
+
+    def __init__(self, model: PreTrainedModel, tuning: Tuning) -> None:
+        self._model = model
+        self._tuning = tuning
+        self._weights: dict[str, Tensor] | None = None
+        self._step = 0
+        self._value: float | None = None
+        self._last: float | None = None
+        self._num_worse = 0
+
+    def is_enough(self, step: int, score: Score) -> bool:
+        """Takes note of a score on the development set. Returns whether to stop."""
+        self._last = score.main_value
+        if self._value is None or self._last > self._value:
+            self._value, self._step, self._num_worse = self._last, step, 0
+            if self._tuning.keep == "best":
+                self._weights = {name: value.detach().clone() for name, value in self._model.state_dict().items()}
+        else:
+            self._num_worse += 1
+        return self._tuning.patience is not None and self._num_worse >= self._tuning.patience
+
+    def restore(self, num_steps: int) -> _Tuned:
+        """Puts the weights that are kept into the model."""
+        if self._weights is None:
+            return _Tuned(num_steps, num_steps, self._last)
+        self._model.load_state_dict(self._weights)
+        return _Tuned(num_steps, self._step, self._value)
 
 
-@torch.inference_mode()
-def _answers(learner: TaskLearner, rows: list[Row], pad_id: int) -> Iterator[Tensor]:
-    """The logits of each row [positions, C], in the rows' order; computed in batches of similar length."""
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index].ids))
-    answers: dict[int, Tensor] = {}
-    for start in range(0, len(order), _ROWS_A_PREDICTION):
-        some = order[start : start + _ROWS_A_PREDICTION]
-        logits = learner.logits(collate([rows[index] for index in some], pad_id))
-        pieces = logits.split([len(rows[index].positions) for index in some])
-        answers.update(zip(some, pieces, strict=True))
-    for index in range(len(rows)):
-        yield answers[index]
+def _write(judged: Judged, folder: Path) -> None:
+    save_array(folder / COUNTS_FILE, judged.score.counts)
+    if judged.header:
+        lines = ["\t".join(columns) for columns in (judged.header, *judged.lines)]
+        (folder / PREDICTIONS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for name, write in judged.files.items():
+        write(folder / name)
 
 
-def _result(cell: Cell, task: _Task, counts: f1.Counts) -> CellResult:
-    bounds = f1.interval(counts, cell.seed)
+def _result(cell: Cell, data: TaskData[Example], outcome: _Outcome, seconds: float) -> CellResult:
+    score, tuned = outcome.judged.score, outcome.tuned
     return CellResult(
         model_name=cell.model_name,
         task_name=cell.task_name,
-        protocol=task.protocol,
-        score=f1.micro_f1(counts),
-        low=bounds.low,
-        high=bounds.high,
-        num_train=len({row.example for row in task.train.rows}),
-        num_test=len(task.gold),
-        num_cut=task.test.num_cut,
-        counts=counts.tolist(),
+        seed=cell.seed,
+        setting=cell.task.setting,
+        protocol=cell.task.protocol_name,
+        split=cell.task.split,
+        data_fingerprint=data.fingerprint,
+        model_digest=outcome.digest,
+        main=score.main,
+        scores=score.values,
+        detail=score.detail,
+        sizes={"train": len(data.train), "dev": len(data.dev), "test": len(data.test)},
+        num_cut=outcome.num_cut,
+        num_steps=tuned.num_steps,
+        kept_step=tuned.kept_step,
+        dev_score=tuned.dev_score,
+        seconds=seconds,
+        notes=data.notes,
     )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from compactbio.spec.evaluation import OntologyTask, Tuning
 from compactbio.spec.job import Distill, JobSpec, Pretrain
+from compactbio.spec.tasks import AnyTask
+from compactbio.spec.tuning import TaskDistillation, Tuning
 
 MODEL_FOLDER = "model"
 """In a stage's folder: its exported model."""
-RESULT_FILE = "result.json"
-"""In a cell's folder: what it came to."""
 STOP_FILE = "stop"
 """In a run's folder: asks its workers to save and to stop."""
 
@@ -50,28 +49,67 @@ class Cell:
     """Where the model is: a folder or a hub name."""
 
     task_name: str
-    task: OntologyTask
-    tuning: Tuning
+    task: AnyTask
+    tuning: Tuning | None
+    """None where nothing is fine-tuned."""
+
     seed: int
     threads: int
+    use_gpu: bool
     online: bool
     folder: Path
+    """The cell's own, on storage that every worker sees."""
+
+    distillation: TaskDistillation | None = None
+    teacher: Path | None = None
+    """The folder of the teacher's cell, which has ended."""
+
+    @property
+    def field(self) -> str:
+        """What messages call the model."""
+        return f"models.{self.model_name}"
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """What a cell came to."""
+    """What a cell came to, and everything that has to be equal for it to stand beside another."""
 
     model_name: str
     task_name: str
+    seed: int
+    setting: str
+    """Protocol, split and subsets."""
+
     protocol: str
-    score: float
-    low: float
-    high: float
-    num_train: int
-    num_test: int
+    split: str
+    data_fingerprint: str
+    model_digest: str
+    main: str
+    """Name of the main score."""
+
+    scores: dict[str, float]
+    """Percent, by name."""
+
+    detail: dict[str, dict[str, float]]
+    """By entity type or class."""
+
+    sizes: dict[str, int]
+    """Examples of each set."""
+
     num_cut: int
     """Test texts that were longer than a row and were cut."""
 
-    counts: list[list[int]]
-    """For each test example correct, predicted and gold items."""
+    num_steps: int
+    """Steps that were done."""
+
+    kept_step: int
+    """The step whose weights are tested and exported."""
+
+    dev_score: float | None
+    """Main score of these weights on the development set, where it was computed."""
+
+    seconds: float
+    """All of it, reading and scoring included."""
+
+    notes: tuple[str, ...] = ()
+    """What readers of the result should know of the data."""

@@ -1,0 +1,121 @@
+"""The cells of a fine-tuning stage: every model on every task for every seed, each a Ray task."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import ray
+from ray.exceptions import RayTaskError
+
+from compactbio.launch.failures import ERROR_FILE, JobFailedError, causes
+from compactbio.launch.preflight import resolve_model
+from compactbio.spec.base import SpecError
+from compactbio.spec.job import Finetune, JobSpec
+from compactbio.tracking.cell_files import RESULT_FILE, cell_name
+from compactbio.tracking.journal import Journal, has_ended
+from compactbio.training.requests import Cell, CellResult
+
+
+def list_cells(
+    spec: JobSpec,
+    name: str,
+    section: Finetune,
+    folder: Path,
+    made: Mapping[str, str],
+    absent: Collection[str] = (),
+) -> list[Cell]:
+    """The cells of stage `name` but for those of absent tasks; teachers before their students, and one seed behind the
+    other, so that a study that is looked at on its way has whole tables."""
+    models = {
+        model_name: resolve_model(spec, model, f"stages.{name}.models.{model_name}", made)
+        for model_name, model in section.models_.items()
+    }
+    taught_last = sorted(models, key=lambda model_name: model_name in section.distillation)
+    tasks = {task_name: task for task_name, task in section.tasks.items() if task_name not in absent}
+    cells = []
+    for seed, (task_name, task), model_name in itertools.product(seeds(spec, section), tasks.items(), taught_last):
+        tuning = section.tuning_of(task)
+        distillation = section.distillation.get(model_name) if tuning is not None else None
+        teacher = None if distillation is None else folder / cell_name(distillation.teacher, task_name, seed)
+        cells.append(
+            Cell(
+                model_name=model_name,
+                model=models[model_name],
+                task_name=task_name,
+                task=task,
+                tuning=tuning,
+                seed=seed,
+                threads=spec.cluster.cpus_per_worker,
+                use_gpu=spec.cluster.use_gpu,
+                online=spec.online,
+                folder=folder / cell_name(model_name, task_name, seed),
+                distillation=distillation,
+                teacher=teacher,
+            )
+        )
+    return cells
+
+
+def seeds(spec: JobSpec, section: Finetune) -> tuple[int, ...]:
+    """The seeds of the stage."""
+    return section.seeds or (spec.seed,)
+
+
+def run_cells(cells: list[Cell], *, num_cpus: int, use_gpu: bool) -> list[CellResult]:
+    """The results of all cells, computed where there is room; those of cells that have ended before are read.
+
+    A cell that fails does not stop the others; its error is in its folder. Raises JobFailedError when they are done,
+    or the SpecError that a cell raised.
+    """
+    task = _run_cell.options(num_cpus=num_cpus, num_gpus=1 if use_gpu else 0)
+    waiting: dict[Path, ray.ObjectRef] = {}
+    for cell in cells:
+        waiting[cell.folder] = task.remote(cell, waiting[cell.teacher] if cell.teacher is not None else None)
+    results, failed = [], {}
+    for folder, reference in waiting.items():
+        try:
+            results.append(ray.get(reference))
+        except RayTaskError as error:
+            failed[folder] = error
+    if failed:
+        raise _failure(failed)
+    return results
+
+
+def _failure(failed: Mapping[Path, RayTaskError]) -> Exception:
+    for folder, error in failed.items():
+        (folder / ERROR_FILE).write_text(str(error), encoding="utf-8")
+    first = causes(next(iter(failed.values())))[0]
+    if isinstance(first, SpecError):
+        return first
+    names = ", ".join(folder.name for folder in failed)
+    reason = f"{type(first).__name__}: {first}"
+    return JobFailedError(f"cells failed: {names}; the first of {reason}; each has the whole error in its {ERROR_FILE}")
+
+
+@ray.remote
+def _run_cell(cell: Cell, teacher: CellResult | None) -> CellResult:
+    """`teacher` makes Ray wait for the teacher's cell."""
+    if has_ended(cell.folder):
+        return CellResult(**json.loads((cell.folder / RESULT_FILE).read_text(encoding="utf-8")))
+    journal = Journal(cell.folder)
+    tags = {"stage": "finetune", "model": cell.model_name, "task": cell.task_name, "seed": str(cell.seed)}
+    journal.start(cell.folder.name, tags)
+    journal.params(_params(cell))
+    from compactbio.training.finetune import run_cell
+
+    result = run_cell(cell)
+    journal.end()
+    return result
+
+
+def _params(cell: Cell) -> dict[str, object]:
+    params: dict[str, object] = {"model": cell.model, "task": cell.task_name, "seed": cell.seed}
+    params["setting"] = cell.task.setting
+    params |= cell.tuning.model_dump() if cell.tuning is not None else {}
+    if cell.distillation is not None:
+        params |= {f"distillation.{name}": value for name, value in cell.distillation.model_dump().items()}
+    return params
