@@ -16,6 +16,7 @@ from compactbio import __version__
 from compactbio.launch import environment
 from compactbio.launch.data_commands import data, vocab
 from compactbio.launch.failures import JobFailedError
+from compactbio.launch.measure_command import measure
 from compactbio.launch.options import data_option, overrides_option, spec_argument
 from compactbio.launch.stopping import StoppedError
 from compactbio.spec.base import SpecError
@@ -179,6 +180,7 @@ def schema(kind: str) -> None:
 
 
 main.add_command(data)
+main.add_command(measure)
 main.add_command(vocab)
 
 

@@ -12,12 +12,11 @@ import ray
 
 from compactbio.data.ontology_tasks import test_texts
 from compactbio.data.store import MANIFEST, Manifest
-from compactbio.evaluation.footprint import Footprint, measure
 from compactbio.launch.attempts import train_to_the_end
 from compactbio.launch.corpora import corpus_store
+from compactbio.launch.measure import footprints
 from compactbio.launch.preflight import resolve_model
 from compactbio.launch.stopping import Stopping
-from compactbio.spec.evaluation import Measuring
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.tracking.journal import Journal, has_ended
 from compactbio.training.requests import MODEL_FOLDER, RESULT_FILE, Cell, CellResult, StageRequest
@@ -98,15 +97,12 @@ def run_finetune(spec: JobSpec, name: str, section: Finetune, folder: Path, made
     ]
     waiting = [_run_cell.options(num_cpus=spec.cluster.cpus_per_worker).remote(cell) for cell in cells]
     results = ray.get(waiting)
-    footprints = _measure_all(section, cells, spec.seed) if section.measuring else {}
+    measured = _measure_all(section, cells, spec.seed) if section.measuring else {}
     journal = Journal(folder)
-    for model, found in footprints.items():
-        figures = {figure: float(value) for figure, value in asdict(found).items() if value is not None}
+    for model, found in measured.items():
+        figures = {figure: float(value) for figure, value in found.items() if value is not None}
         journal.metrics({f"footprint/{model}/{figure}": value for figure, value in figures.items()})
-    return {
-        "cells": [asdict(result) for result in results],
-        "footprints": {model: asdict(found) for model, found in footprints.items()},
-    }
+    return {"cells": [asdict(result) for result in results], "footprints": measured}
 
 
 @ray.remote
@@ -123,16 +119,10 @@ def _run_cell(cell: Cell) -> CellResult:
     return result
 
 
-def _measure_all(section: Finetune, cells: list[Cell], seed: int) -> dict[str, Footprint]:
+def _measure_all(section: Finetune, cells: list[Cell], seed: int) -> dict[str, dict[str, float | None]]:
     """One model after the other, when nothing else of the job runs."""
     assert section.measuring is not None
     sentences = test_texts(next(iter(section.tasks.values())), seed)[: section.measuring.sentences]
     models = {cell.model_name: cell.model for cell in cells}
-    task = _measure.options(num_cpus=section.measuring.threads)
-    found: dict[str, Footprint] = ray.get(task.remote(models, sentences, section.measuring, section.tuning.max_tokens))
-    return found
-
-
-@ray.remote
-def _measure(models: dict[str, str], sentences: list[str], section: Measuring, max_tokens: int) -> dict[str, Footprint]:
-    return measure(models, sentences, section, max_tokens)
+    task = ray.remote(footprints).options(num_cpus=section.measuring.threads)
+    return ray.get(task.remote(models, sentences, section.measuring, section.tuning.max_tokens))
