@@ -179,6 +179,16 @@ def schema(kind: str) -> None:
     click.echo(json.dumps(described.model_json_schema(by_alias=True), indent=2))
 
 
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def dashboards(folder: Path) -> None:
+    """Write the Grafana dashboard, the Prometheus configuration and its alert rules into FOLDER."""
+    from compactbio.reporting.dashboards import write
+
+    for path in write(folder):
+        click.echo(path)
+
+
 main.add_command(data)
 main.add_command(measure)
 main.add_command(vocab)

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from compactbio.launch import environment, preflight, stages
 from compactbio.launch.failures import failures
+from compactbio.launch.gauges import RayGauges
 from compactbio.launch.progress import Display, Repeating, say
 from compactbio.launch.ray_session import ray_session
 from compactbio.launch.run_folder import create_run_folder, git_sha, locked, resumed_spec, write_spec
@@ -24,6 +25,7 @@ from compactbio.reporting.collect import RESULTS_FILE
 from compactbio.reporting.page import write_report
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.tracking.journal import Follower, Journal
+from compactbio.tracking.prometheus import GaugeSink
 from compactbio.tracking.store_uri import TrackingError, tracking_uri
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _DISPLAY_EVERY_SECONDS = 0.5
 _TRACK_EVERY_SECONDS = 5.0
+_PUBLISH_EVERY_SECONDS = 2.0
 _PATIENCE_SECONDS = 5.0  # with MLflow, when somebody is about to kill this process
 
 
@@ -74,7 +77,8 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
             lock.enter_context(locked(folder))
         say(console, f"run folder {folder}")
         stopping = stack.enter_context(listening(folder))
-        following = stack.enter_context(_Following(folder, store, console))
+        gauges = GaugeSink(spec.name, folder, spec.training_stages(), RayGauges().publish)
+        following = stack.enter_context(_Following(folder, store, gauges, console))
         if resume is not None:
             write_spec(spec, folder)
         table, models = _run_stages(spec, folder, storage, stopping)
@@ -101,11 +105,12 @@ def _open_store(uri: str, experiment: str, storage: Path, *, live: bool = True) 
 
 
 class _Following:
-    """Shows and tracks what the journals say, each in a thread of its own, until the end of the block."""
+    """Shows, tracks and publishes what the journals say, each in a thread of its own, until the end of the block."""
 
-    def __init__(self, folder: Path, store: MlflowStore, console: Console) -> None:
-        self._shown, self._sent = Follower(folder), Follower(folder)
+    def __init__(self, folder: Path, store: MlflowStore, gauges: GaugeSink, console: Console) -> None:
+        self._shown, self._sent, self._published = Follower(folder), Follower(folder), Follower(folder)
         self._store = store
+        self._gauges = gauges
         self._console = console
         self._display = Display(console)
         self.complete = True
@@ -114,12 +119,14 @@ class _Following:
     def __enter__(self) -> _Following:
         self._display.__enter__()
         self._showing = Repeating(lambda: self._display.catch_up(self._shown), _DISPLAY_EVERY_SECONDS)
+        self._publishing = Repeating(lambda: self._gauges.catch_up(self._published), _PUBLISH_EVERY_SECONDS)
         self._tracking = Repeating(self._track, _TRACK_EVERY_SECONDS)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         stopped = kind is not None and issubclass(kind, StoppedError)
         self._tracking.close(_PATIENCE_SECONDS if stopped else None)
+        self._publishing.close()
         self._showing.close()
         self._display.__exit__(kind, *error)
         if kind is not None and self.complete:
@@ -163,7 +170,7 @@ def _run_stages(spec: JobSpec, folder: Path, storage: Path, stopping: Stopping) 
         else:
             assert store is not None
             with failures(" + ".join(names), folder):
-                made |= stages.run_training(spec, names, folder, store, made, tags, stopping, journal.note)
+                made |= stages.run_training(spec, names, folder, store, made, tags, stopping, journal)
     (folder / RESULTS_FILE).write_text(json.dumps(results))
     table = write_report(folder)
     journal.artifact(folder / "report")

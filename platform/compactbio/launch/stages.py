@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ def run_training(
     made: dict[str, str],
     tags: dict[str, str],
     stopping: Stopping,
-    note: Callable[[str], None],
+    journal: Journal,
 ) -> dict[str, str]:
     """Trains the stages, those that follow each other with one start of Ray Train. Returns the folders of the models
     that they export."""
@@ -71,7 +70,7 @@ def run_training(
     def requests(num_workers: int) -> list[StageRequest]:
         return [StageRequest(spec, name, models[name], store, folder / name, tags, num_workers) for name in names]
 
-    train_to_the_end(spec, requests, folder / "ray", stopping, note)
+    train_to_the_end(spec, requests, folder / "ray", stopping, journal)
     return exported
 
 
