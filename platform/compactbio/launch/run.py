@@ -77,8 +77,7 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
             lock.enter_context(locked(folder))
         say(console, f"run folder {folder}")
         stopping = stack.enter_context(listening(folder))
-        gauges = GaugeSink(spec.name, folder, spec.training_stages(), RayGauges().publish)
-        following = stack.enter_context(_Following(folder, store, gauges, console))
+        following = stack.enter_context(_Following(folder, store, spec, console))
         if resume is not None:
             write_spec(spec, folder)
         table, models = _run_stages(spec, folder, storage, stopping)
@@ -107,10 +106,11 @@ def _open_store(uri: str, experiment: str, storage: Path, *, live: bool = True) 
 class _Following:
     """Shows, tracks and publishes what the journals say, each in a thread of its own, until the end of the block."""
 
-    def __init__(self, folder: Path, store: MlflowStore, gauges: GaugeSink, console: Console) -> None:
+    def __init__(self, folder: Path, store: MlflowStore, spec: JobSpec, console: Console) -> None:
         self._shown, self._sent, self._published = Follower(folder), Follower(folder), Follower(folder)
         self._store = store
-        self._gauges = gauges
+        self._gauges = RayGauges()
+        self._sink = GaugeSink(spec.name, folder, spec.training_stages(), self._gauges.publish)
         self._console = console
         self._display = Display(console)
         self.complete = True
@@ -119,7 +119,7 @@ class _Following:
     def __enter__(self) -> _Following:
         self._display.__enter__()
         self._showing = Repeating(lambda: self._display.catch_up(self._shown), _DISPLAY_EVERY_SECONDS)
-        self._publishing = Repeating(lambda: self._gauges.catch_up(self._published), _PUBLISH_EVERY_SECONDS)
+        self._publishing = Repeating(self._publish, _PUBLISH_EVERY_SECONDS)
         self._tracking = Repeating(self._track, _TRACK_EVERY_SECONDS)
         return self
 
@@ -131,6 +131,10 @@ class _Following:
         self._display.__exit__(kind, *error)
         if kind is not None and self.complete:
             self._store.end_open_runs("KILLED" if stopped else "FAILED")
+
+    def _publish(self) -> None:
+        self._sink.catch_up(self._published)
+        self._gauges.send()
 
     def _track(self) -> None:
         try:
