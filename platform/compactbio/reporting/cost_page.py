@@ -18,7 +18,8 @@ NOTES = (
     "model its encoder is measured, of others the whole model; the parameters are those of the encoder.",
     "Peak memory: resident memory of a process of its own at its highest, with everything in it: interpreter, "
     "libraries (in brackets what was there before the model was loaded), weights, activations, and what loading the "
-    "file takes for a moment. On a GPU what PyTorch allocated at most; ONNX Runtime does not tell there.",
+    "file takes for a moment. PyTorch maps the file: rows of the embeddings that no token asked for are not in it. "
+    "On a GPU what PyTorch allocated at most; ONNX Runtime does not tell there.",
     "Agreement: percent of top predictions that are those of PyTorch, on 20 biomedical sentences; none for an encoder "
     "without a head.",
 )
