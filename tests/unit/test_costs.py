@@ -96,7 +96,7 @@ def test_memory_is_that_of_the_process_and_grows_with_the_batch(tiny_model: Path
     assert small.peak_mib is not None and large.peak_mib is not None and small.libraries_mib is not None
     assert small.libraries_mib > 100  # PyTorch alone is more
     hidden_mib = 2048 * 64 * 32 * 4 / 1024**2
-    assert large.peak_mib - small.peak_mib > 2 * hidden_mib
+    assert large.peak_mib - small.peak_mib > 8 * hidden_mib  # 16 here; what is left at the end is 5
     assert large.seconds > small.seconds > 0
 
 
