@@ -26,7 +26,7 @@ from compactbio.objectives.objective import Objective
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Distill, Pretrain
 from compactbio.training.learner import StudentLearner, Teacher
-from compactbio.training.profile import forward_flops
+from compactbio.training.operations import forward_flops
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 99}
 CONFIGS = [

@@ -15,7 +15,8 @@ from compactbio.launch.stopping import StoppedError, Stopping
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Cluster, JobSpec
 from compactbio.spec.plan import plan_workers
-from compactbio.tracking.journal import has_ended
+from compactbio.tracking import metrics
+from compactbio.tracking.journal import Journal, has_ended
 from compactbio.training.checkpoint import newest_step
 from compactbio.training.requests import StageRequest
 from compactbio.training.worker import train
@@ -30,7 +31,7 @@ def train_to_the_end(
     requests: Callable[[int], list[StageRequest]],
     storage: Path,
     stopping: Stopping,
-    note: Callable[[str], None],
+    journal: Journal,
 ) -> None:
     """Runs the stages, whose requests depend on the number of workers, until the last one has ended.
 
@@ -38,7 +39,7 @@ def train_to_the_end(
     goes on from the newest checkpoint. Raises StoppedError when asked to stop, JobFailedError when there are too many
     failures without progress or too few workers for too long, and what a worker raised for any other reason.
     """
-    cluster = spec.cluster
+    cluster, note = spec.cluster, journal.note
     trainings = [request.section.training for request in requests(cluster.num_workers)]
     folders = [request.folder for request in requests(cluster.num_workers)]
     num_failures, reached = 0, _progress(folders)
@@ -66,6 +67,7 @@ def train_to_the_end(
             if num_failures > cluster.max_failures:
                 raise
             note(f"workers were lost ({_what(error)}); failure {num_failures} without progress, starting again")
+            journal.count(metrics.RESTARTS.name)
         if stopping.requested and not all(has_ended(folder) for folder in folders):
             raise StoppedError
 

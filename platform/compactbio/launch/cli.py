@@ -16,6 +16,7 @@ from compactbio import __version__
 from compactbio.launch import environment
 from compactbio.launch.data_commands import data, vocab
 from compactbio.launch.failures import JobFailedError
+from compactbio.launch.measure_command import measure
 from compactbio.launch.options import ManyValues, data_option, overrides_option, spec_argument
 from compactbio.launch.stopping import StoppedError
 from compactbio.spec.base import SpecError
@@ -232,7 +233,18 @@ def schema(kind: str) -> None:
     click.echo(json.dumps(described.model_json_schema(by_alias=True), indent=2))
 
 
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+def dashboards(folder: Path) -> None:
+    """Write the Grafana dashboard, the Prometheus configuration and its alert rules into FOLDER."""
+    from compactbio.reporting.dashboards import write
+
+    for path in write(folder):
+        click.echo(path)
+
+
 main.add_command(data)
+main.add_command(measure)
 main.add_command(vocab)
 
 

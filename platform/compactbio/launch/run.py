@@ -14,6 +14,7 @@ from rich.console import Console
 
 from compactbio.launch import environment, preflight, stages
 from compactbio.launch.failures import failures
+from compactbio.launch.gauges import RayGauges
 from compactbio.launch.progress import Display, Repeating, say
 from compactbio.launch.ray_session import ray_session
 from compactbio.launch.run_folder import changes, create_run_folder, git_sha, locked, resumed_spec, write_spec
@@ -24,6 +25,7 @@ from compactbio.reporting.collect import RESULTS_FILE
 from compactbio.reporting.page import write_report
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.tracking.journal import Follower, Journal
+from compactbio.tracking.prometheus import GaugeSink
 from compactbio.tracking.store_uri import TrackingError, tracking_uri
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _DISPLAY_EVERY_SECONDS = 0.5
 _TRACK_EVERY_SECONDS = 5.0
+_PUBLISH_EVERY_SECONDS = 2.0
 _PATIENCE_SECONDS = 5.0  # with MLflow, when somebody is about to kill this process
 
 
@@ -74,7 +77,7 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
             lock.enter_context(locked(folder))
         say(console, f"run folder {folder}")
         stopping = stack.enter_context(listening(folder))
-        following = stack.enter_context(_Following(folder, store, console))
+        following = stack.enter_context(_Following(folder, store, spec, console))
         if resume is not None:
             _take_changes(spec, folder)
         for stage_name, absent in checked.absent.items():
@@ -112,11 +115,13 @@ def _open_store(uri: str, experiment: str, storage: Path, *, live: bool = True) 
 
 
 class _Following:
-    """Shows and tracks what the journals say, each in a thread of its own, until the end of the block."""
+    """Shows, tracks and publishes what the journals say, each in a thread of its own, until the end of the block."""
 
-    def __init__(self, folder: Path, store: MlflowStore, console: Console) -> None:
-        self._shown, self._sent = Follower(folder), Follower(folder)
+    def __init__(self, folder: Path, store: MlflowStore, spec: JobSpec, console: Console) -> None:
+        self._shown, self._sent, self._published = Follower(folder), Follower(folder), Follower(folder)
         self._store = store
+        self._gauges = RayGauges()
+        self._sink = GaugeSink(spec.name, folder, spec.training_stages(), self._gauges.publish)
         self._console = console
         self._display = Display(console)
         self.complete = True
@@ -125,16 +130,22 @@ class _Following:
     def __enter__(self) -> _Following:
         self._display.__enter__()
         self._showing = Repeating(lambda: self._display.catch_up(self._shown), _DISPLAY_EVERY_SECONDS)
+        self._publishing = Repeating(self._publish, _PUBLISH_EVERY_SECONDS)
         self._tracking = Repeating(self._track, _TRACK_EVERY_SECONDS)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         stopped = kind is not None and issubclass(kind, StoppedError)
         self._tracking.close(_PATIENCE_SECONDS if stopped else None)
+        self._publishing.close()
         self._showing.close()
         self._display.__exit__(kind, *error)
         if kind is not None and self.complete:
             self._store.end_open_runs("KILLED" if stopped else "FAILED")
+
+    def _publish(self) -> None:
+        self._sink.catch_up(self._published)
+        self._gauges.send()
 
     def _track(self) -> None:
         try:
@@ -178,7 +189,7 @@ def _run_stages(
         else:
             assert store is not None
             with failures(" + ".join(names), folder):
-                made |= stages.run_training(spec, names, folder, store, made, tags, stopping, journal.note)
+                made |= stages.run_training(spec, names, folder, store, made, tags, stopping, journal)
     (folder / RESULTS_FILE).write_text(json.dumps(results))
     table = write_report(folder)
     journal.artifact(folder / "report")

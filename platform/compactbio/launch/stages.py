@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,12 @@ import ray
 from compactbio.data.benchmarks import read_task
 from compactbio.data.examples import Example, Question, TaggedText
 from compactbio.data.store import MANIFEST, Manifest
-from compactbio.evaluation.footprint import Footprint, measure
 from compactbio.launch.attempts import train_to_the_end
 from compactbio.launch.cells import list_cells, run_cells
 from compactbio.launch.corpora import corpus_store
+from compactbio.launch.measure import footprints
 from compactbio.launch.preflight import resolve_model
 from compactbio.launch.stopping import Stopping
-from compactbio.spec.evaluation import Measuring
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.tracking.journal import Journal
 from compactbio.training.requests import MODEL_FOLDER, Cell, StageRequest
@@ -57,7 +56,7 @@ def run_training(
     made: dict[str, str],
     tags: dict[str, str],
     stopping: Stopping,
-    note: Callable[[str], None],
+    journal: Journal,
 ) -> dict[str, str]:
     """Trains the stages, those that follow each other with one start of Ray Train. Returns the folders of the models
     that they export."""
@@ -73,7 +72,7 @@ def run_training(
     def requests(num_workers: int) -> list[StageRequest]:
         return [StageRequest(spec, name, models[name], store, folder / name, tags, num_workers) for name in names]
 
-    train_to_the_end(spec, requests, folder / "ray", stopping, note)
+    train_to_the_end(spec, requests, folder / "ray", stopping, journal)
     return exported
 
 
@@ -87,29 +86,24 @@ def run_finetune(
     """
     cells = list_cells(spec, name, section, folder, made, absent)
     results = run_cells(cells, num_cpus=spec.cluster.cpus_per_worker, use_gpu=spec.cluster.use_gpu)
-    footprints = _measure_all(section, cells) if section.measuring else {}
+    measured = _measure_all(section, cells) if section.measuring else {}
     journal = Journal(folder)
-    for model, found in footprints.items():
-        figures = {figure: float(value) for figure, value in asdict(found).items() if value is not None}
+    for model, found in measured.items():
+        figures = {figure: float(value) for figure, value in found.items() if value is not None}
         journal.metrics({f"footprint/{model}/{figure}": value for figure, value in figures.items()})
-    return {
-        "cells": [asdict(result) for result in results],
-        "footprints": {model: asdict(found) for model, found in footprints.items()},
-        "absent": dict(absent),
-    }
+    return {"cells": [asdict(result) for result in results], "footprints": measured, "absent": dict(absent)}
 
 
-def _measure_all(section: Finetune, cells: list[Cell]) -> dict[str, Footprint]:
+def _measure_all(section: Finetune, cells: list[Cell]) -> dict[str, dict[str, float | None]]:
     """One model after the other, when nothing else of the job runs."""
     assert section.measuring is not None
     task = cells[0].task
     tuning = section.tuning_of(task)
     sentences = [_text_of(example) for example in read_task(task).test[: section.measuring.sentences]]
     models = {cell.model_name: cell.model for cell in cells}
-    measured = _measure.options(num_cpus=section.measuring.threads)
     max_tokens = tuning.max_tokens if tuning is not None else 128
-    found: dict[str, Footprint] = ray.get(measured.remote(models, sentences, section.measuring, max_tokens))
-    return found
+    remote = ray.remote(footprints).options(num_cpus=section.measuring.threads)
+    return ray.get(remote.remote(models, sentences, section.measuring, max_tokens))
 
 
 def _text_of(example: Example) -> str:
@@ -120,8 +114,3 @@ def _text_of(example: Example) -> str:
             return example.question
         case _:
             return example.text
-
-
-@ray.remote
-def _measure(models: dict[str, str], sentences: list[str], section: Measuring, max_tokens: int) -> dict[str, Footprint]:
-    return measure(models, sentences, section, max_tokens)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
 from compactbio.reporting.collect import Comparison
+from compactbio.reporting.costs import Cost, TaskScore, pareto_front
 from compactbio.tracking import metrics
 
 Series = list[tuple[int, float]]
+_MARKERS = {"torch": "o", "onnx": "s", "onnx-int8": "^"}
 
 
 def loss_curves(curves: dict[str, Series]) -> str:
@@ -46,6 +50,55 @@ def score_against_cost(comparison: Comparison, figure_name: str, label: str, sca
         axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     return svg(figure)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """Something that a model costs."""
+
+    label: str
+    of: Callable[[Cost], float | None]
+
+
+QUANTITIES = (
+    Quantity("milliseconds a batch", lambda cost: 1000 * cost.seconds),
+    Quantity("peak memory of the process, MiB", lambda cost: cost.peak_mib),
+)
+
+
+def score_fronts(costs: Sequence[Cost], scores: Sequence[TaskScore], quantity: Quantity) -> str:
+    """The score of every model under every runtime that has one against what it costs, a plot a task, with the Pareto
+    front; on batches of the first shape."""
+    shape = (costs[0].batch, costs[0].length)
+    names = list(dict.fromkeys(cost.model for cost in costs))
+    tasks = list(dict.fromkeys(score.task for score in scores))
+    figure = Figure(figsize=(4.2 * len(tasks) + 1.6, 3.4), layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        points = []
+        for cost, score in _scored(costs, scores, task, shape):
+            place = quantity.of(cost)
+            if place is not None:
+                points.append((place, score))
+                color = f"C{names.index(cost.model) % 10}"
+                axes.plot(*points[-1], _MARKERS[cost.runtime], color=color, label=f"{cost.model}, {cost.runtime}")
+        if points:
+            front = pareto_front(points)
+            axes.step(*zip(*front, strict=True), "k--", where="post", linewidth=1, label="Pareto front")
+        axes.set(xlabel=f"{quantity.label}, {shape[0]} x {shape[1]} tokens", ylabel="score, percent", title=task)
+        axes.margins(x=0.25, y=0.15)
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    return svg(figure)
+
+
+def _scored(
+    costs: Sequence[Cost], scores: Sequence[TaskScore], task: str, shape: tuple[int, int]
+) -> Iterator[tuple[Cost, float]]:
+    for cost in costs:
+        for score in scores:
+            fits = score.model == cost.model and score.task == task and cost.runtime in score.runtimes
+            if fits and (cost.batch, cost.length) == shape:
+                yield cost, score.value
 
 
 def svg(figure: Figure) -> str:

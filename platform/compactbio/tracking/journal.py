@@ -59,6 +59,11 @@ class Journal:
             self._append("metrics", {"step": step, "num_steps": num_steps, "values": new})
             self._last.update(dict.fromkeys(new, step))
 
+    def count(self, name: str) -> None:
+        """One more of what the metric `name` counts; the count is its step too."""
+        number = self._last.get(name, 0) + 1
+        self.metrics({name: float(number)}, number)
+
     def note(self, text: str) -> None:
         """Something that a person should read."""
         self._append("note", {"text": text})

@@ -12,7 +12,7 @@ class Metric:
 
     name: str
     unit: str
-    reduction: Literal["sum over global count", "sum", "rank 0"]
+    reduction: Literal["sum over global count", "sum", "rank 0", "driver"]
 
 
 LOSS = Metric("loss", "nats", "sum over global count")
@@ -20,6 +20,19 @@ GRADIENT_NORM = Metric("gradient_norm", "1", "rank 0")
 LEARNING_RATE = Metric("learning_rate", "1", "rank 0")
 TOKENS = Metric("tokens", "tokens", "sum")
 TOKENS_PER_SECOND = Metric("tokens_per_second", "tokens/s", "sum")
+
+UTILISATION = Metric("model_flops_utilisation", "1", "sum")
+"""The arithmetic that the recipe needs on its real tokens, over what the workers could do in that time in large matrix
+products, measured when the stage started (Chowdhery et al. 2022, appendix B)."""
+
+SKIPPED_STEPS = Metric("skipped_steps", "steps", "rank 0")
+"""Steps so far that moved nothing because their loss or gradient was not finite."""
+
+CHECKPOINT_TIME = Metric("checkpoint_time", "seconds", "rank 0")
+"""When the checkpoint of this step was whole on disk, since 1970."""
+
+RESTARTS = Metric("restarts", "restarts", "driver")
+"""How often workers were started again because some were lost."""
 
 PIECES = Metric("pieces", "pieces of the corpus", "sum")
 

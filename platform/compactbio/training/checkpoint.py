@@ -52,7 +52,15 @@ class Position:
 class CheckpointFolder:
     """The checkpoints of one stage, each in a folder `step-N`. Only one worker may write."""
 
-    def __init__(self, folder: Path, section: Section, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        section: Section,
+        warn: Callable[[str], None],
+        saved: Callable[[int], None] = lambda step: None,
+    ) -> None:
+        """`saved` is told of each step whose checkpoint is on disk, from the thread that wrote it."""
+        self._saved = saved
         self._folder = folder
         self._section = section
         self._warn = warn
@@ -116,6 +124,7 @@ class CheckpointFolder:
             last = f"the newest whole one is that of step {kept[-1]}" if kept else "there is none before it"
             self._warn(f"the checkpoint of step {position.step} cannot be written ({error}); {last}; the run goes on")
             return
+        self._saved(position.step)
         self._retain()
 
     def _retain(self) -> None:

@@ -76,20 +76,23 @@ def steps(
     seed: int,
     report_at: Collection[int] = (),
     ask: Callable[[int], Wishes] = no_wishes,
+    ideal_seconds: Callable[[Batch], float] | None = None,
 ) -> Iterator[Report]:
     """Trains over the span. Reports the first step, every so many, those of `report_at`, the last, every step that was
     skipped, and those behind which a worker has a wish; `ask` is called in every step, counted from 1.
 
-    The losses of a report are those of its own step, over the global batch; the speed is that since the last one.
+    The losses of a report are those of its own step, over the global batch; the speed is that since the last one, and
+    so is the utilisation where `ideal_seconds` says how long a batch would take all workers at their peak.
     Nothing but wishes, and whether the optimiser moved, is read from the device between reports. Raises DivergedError
     behind the report of the step that was skipped too many.
     """
     engine.train(True)
     num_skipped = span.num_skipped
     unreported = sum(batch.num_real for step in _unreported(span, report_every, report_at) for batch in batches(step))
-    num_tokens, started = 0, time.perf_counter()
+    num_tokens, ideal, started = 0, 0.0, time.perf_counter()
     for step, read in read_ahead(batches, range(span.start, span.num_steps)):
         num_tokens += sum(batch.num_real for batch in read)  # while they are in the host's memory
+        ideal += sum(map(ideal_seconds, read)) if ideal_seconds is not None else 0.0
         micro_batches = [batch.to(engine.device) for batch in read]
         done = step + 1
         totals, counts, wishes = _step(engine, learner, targets, micro_batches, ask(done), seed=seed, step=step)
@@ -101,10 +104,12 @@ def steps(
         if _is_due(done, span, report_every, report_at):
             values = _losses(engine, learner, totals, counts, step)
             elapsed = time.perf_counter() - started
-            tokens = torch.tensor([float(num_tokens), float(unreported)], device=engine.device)
-            here, before = engine.sum(tokens).tolist()
+            sums = torch.tensor([float(num_tokens), float(unreported), ideal], device=engine.device)
+            here, before, ideal = engine.sum(sums).tolist()
             values[metrics.TOKENS.name] = here + before
             values[metrics.TOKENS_PER_SECOND.name] = here / elapsed
+            if ideal_seconds is not None:
+                values[metrics.UTILISATION.name] = ideal / elapsed
             values[metrics.GRADIENT_NORM.name] = engine.gradient_norm()
             values[metrics.LEARNING_RATE.name] = engine.learning_rate()
             values = {name: value for name, value in values.items() if math.isfinite(value)}
@@ -116,7 +121,7 @@ def steps(
                 "lower the learning rate, or look at the rows"
             )
         if values:
-            unreported, num_tokens, started = 0, 0, time.perf_counter()
+            unreported, num_tokens, ideal, started = 0, 0, 0.0, time.perf_counter()
 
 
 def read_ahead(batches: MicroBatches, span: range) -> Iterator[tuple[int, list[Batch]]]:

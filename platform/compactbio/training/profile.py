@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import PreTrainedConfig
 
 from compactbio.data.batches import Batch
-from compactbio.models.count import linear_weights
 from compactbio.training.loop import Span, Targets, steps
+from compactbio.training.operations import forward_flops, passes, peak_flops, wait
 from compactbio.training.stage import TrainingStage
 
 _MATRIX = 4096
@@ -73,8 +71,7 @@ class _Clock:
         self.parts[name] += time.perf_counter() - started
 
     def wait(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        wait(self._device)
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, its time counted."""
@@ -113,13 +110,12 @@ def profile_steps(stage: TrainingStage, num_steps: int, *, seed: int) -> StepPro
     clock.wait()
     seconds = time.perf_counter() - started
     read = [batch for step in range(1, 1 + num_steps) for batch in stage.batches(step)]
-    models = [(stage.learner.student, 3), *((model, 1) for model in stage.teachers)]
     return StepProfile(
         num_steps,
         sum(batch.num_real for batch in read),
         seconds,
         _shares(stage, num_steps, clock, seed),
-        sum(passes * forward_flops(model.config, batch) for model, passes in models for batch in read),
+        sum(times * forward_flops(config, batch) for config, times in passes(stage) for batch in read),
         peak_flops(device, next(stage.learner.student.parameters()).dtype),
         _peak_bytes(device),
     )
@@ -142,29 +138,6 @@ def _train(
 ) -> None:
     for _ in steps(engine, stage.learner, targets, batches, span, report_every=span.num_steps, seed=seed):
         pass
-
-
-def forward_flops(config: PreTrainedConfig, batch: Batch) -> float:
-    """Operations of a forward pass over the real tokens of a batch, with the vocabulary at scored positions alone."""
-    encoder, head = linear_weights(config)
-    lengths = batch.real.sum(1).double()
-    width = getattr(config, "true_hidden_size", config.hidden_size)  # MobileBERT attends inside its bottleneck
-    attention = 4.0 * config.num_hidden_layers * width * float(lengths.square().sum())
-    return 2.0 * encoder * float(lengths.sum()) + attention + 2.0 * head * float(batch.scored.sum())
-
-
-def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of the best of a few large matrix products."""
-    first, second = (torch.randn(_MATRIX, _MATRIX, device=device).to(dtype) for _ in range(2))
-    clock, best = _Clock(device), float("inf")
-    product: Tensor = first @ second
-    for _ in range(_ROUNDS):
-        clock.wait()
-        started = time.perf_counter()
-        torch.matmul(first, second, out=product)
-        clock.wait()
-        best = min(best, time.perf_counter() - started)
-    return 2.0 * _MATRIX**3 / best
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from compactbio.tracking.journal import Journal
 from compactbio.training.checkpoint import CHECKPOINTS_FOLDER, CheckpointFolder, Position
 from compactbio.training.export import export_student, model_card
 from compactbio.training.loop import Report, Span, evaluate, steps
+from compactbio.training.operations import ideal_seconds
 from compactbio.training.requests import MODEL_FOLDER, STOP_FILE, StageRequest
 from compactbio.training.stage import TrainingStage, build_stage
 from compactbio.training.watch import Watch
@@ -39,7 +41,7 @@ class StageRun:
         self._writing = _sole_writer(request.folder) if rank == 0 else None
         self._writer = _Writer(Journal(request.folder) if rank == 0 else None, training.steps)
         self._checkpoints = CheckpointFolder(
-            request.folder / CHECKPOINTS_FOLDER, training.checkpoints, self._writer.note
+            request.folder / CHECKPOINTS_FOLDER, training.checkpoints, self._writer.note, self._writer.saved
         )
         self._watch = Watch(
             rank,
@@ -117,9 +119,12 @@ class StageRun:
             report_at=self._evaluations | self._exports,
             seed=self._request.spec.seed,
             ask=self._watch.wishes,
+            ideal_seconds=ideal_seconds(stage),
         )
         for report in reports:
-            self._writer.metrics(report.step, report.values)
+            if report.values or report.skipped:
+                skipped = {metrics.SKIPPED_STEPS.name: float(report.num_skipped)}
+                self._writer.metrics(report.step, report.values | skipped)
             if report.skipped:
                 rows = stage.batches.rows(report.step - 1)
                 self._writer.note(f"step {report.step:,} is not finite and was skipped; its rows: {rows}")
@@ -239,6 +244,10 @@ class _Writer:
     def metrics(self, step: int, values: dict[str, float]) -> None:
         if self.journal is not None and values:
             self.journal.metrics(values, step, num_steps=self.num_steps)
+
+    def saved(self, step: int) -> None:
+        if self.journal is not None:
+            self.journal.metrics({metrics.CHECKPOINT_TIME.name: time.time()}, step)
 
     def note(self, text: str) -> None:
         if self.journal is not None:
