@@ -42,8 +42,8 @@ class TaskScore:
 
 
 def read_scores(path: Path) -> list[TaskScore]:
-    """Scores from the `results.json` of a run, the mean of seeds and folds, or from a CSV file with the columns `model` and `score` (percent), and
-    where there are several tasks or runtimes `task` and `runtime`.
+    """Scores from the `results.json` of a run, the mean of seeds and folds, or from a CSV file with the
+    columns `model` and `score` (percent), and where there are several tasks or runtimes `task` and `runtime`.
 
     Raises SpecError with file and line.
     """

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
+from pydantic import Field
+
 from compactbio.spec.base import Section
 from compactbio.spec.training import Positive
 
@@ -35,7 +39,7 @@ class CostGrid(Section):
     runtimes: Annotated[tuple[Runtime, ...], Field(min_length=1)] = ("torch", "onnx", "onnx-int8")
     """What runs the models."""
 
-    device: Literal[cpu, cuda] = "cpu"
+    device: Literal["cpu", "cuda"] = "cpu"
     """Where they run."""
 
     threads: Positive = 1
