@@ -66,7 +66,7 @@ def test_a_resolved_spec_loads_as_itself() -> None:
 @pytest.mark.parametrize(
     ("tuning", "changes", "words"),
     [
-        ({"preset": "rohanian"}, {}, r"tuning: preset 'rohanian' is not known; known: rohanian-ner"),
+        ({"preset": "rohanian"}, {}, r"tuning.all: preset 'rohanian' is not known; known: rohanian-ner"),
         ({"lr": 1e-5, "epoch": 3}, {}, r"tuning.epoch: unknown key; did you mean 'epochs'\?"),
         ({"ner": {"lr": 1e-5}}, {}, r"tuning: has nothing for task 'hoc'; add `cls` or `all`"),
         ({"lr": 1e-5}, {"distillation": {"c": {"teacher": "a"}}}, r"distillation.c: 'c' is not one of its models"),

@@ -91,13 +91,10 @@ def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
     absent: dict[str, dict[str, str]] = {}
     for name, stage in spec.stages.items():
         place = f"stages.{name}"
-        configs = {
-            field: _config(
-                spec, model, f"{place}.{field}", students, shape_alone=planning or field not in _weights(stage)
-            )
-            for field, model in stage.models().items()
-        }
         if isinstance(stage, Finetune):
+            for field, model in stage.models().items():
+                with needed():
+                    _config(spec, model, f"{place}.{field}", students, shape_alone=planning)
             tasks[name], absent[name] = _tasks(stage, f"{place}.tasks")
             if not tasks[name]:
                 with needed():
@@ -105,6 +102,12 @@ def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
             with needed():
                 _check_teachers(spec, stage, place)
             continue
+        configs = {
+            field: _config(
+                spec, model, f"{place}.{field}", students, shape_alone=planning or field not in _weights(stage)
+            )
+            for field, model in stage.models().items()
+        }
         students[name] = _fitting_student(spec, name, stage, configs, tokenizer)
         if isinstance(stage, Distill):
             teachers[name] = configs["teacher"]
@@ -183,10 +186,10 @@ def _fitting_student(
     return student
 
 
-def _weights(stage: Pretrain | Distill | Finetune) -> dict[str, str]:
+def _weights(stage: Pretrain | Distill) -> dict[str, str]:
     """The models whose weights the stage takes, by field; a student with random ones takes on the corpus' tokens."""
     models = stage.models()
-    if not isinstance(stage, Finetune) and isinstance(stage.student, FromShape):
+    if isinstance(stage.student, FromShape):
         models.pop("student.model", None)
     return models
 
