@@ -18,9 +18,11 @@ from compactbio.launch.data_commands import data, vocab
 from compactbio.launch.failures import JobFailedError
 from compactbio.launch.options import data_option, overrides_option, spec_argument
 from compactbio.launch.stopping import StoppedError
+from compactbio.launch.sweep_folder import resumed_sweep
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.load import load
+from compactbio.spec.sweep_check import is_sweep, load_sweep
 
 FAILED = 1
 BAD_INPUT = 2
@@ -41,7 +43,10 @@ class _Commands(click.Group):
             click.echo(f"compactbio: {error}", err=True)
             sys.exit(FAILED)
         except StoppedError:
-            click.echo("compactbio: stopped as asked; to go on: compactbio run --resume RUN", err=True)
+            click.echo(
+                "compactbio: stopped as asked; to go on: compactbio run --resume RUN, or sweep --resume NAME",
+                err=True,
+            )
             sys.exit(STOPPED)
         except KeyboardInterrupt:
             click.echo("compactbio: interrupted", err=True)
@@ -99,11 +104,51 @@ def run(spec: Path | None, overrides: tuple[str, ...], resume: Path | None, allo
 
 
 @main.command()
+@click.argument("spec", type=click.Path(path_type=Path), required=False)
+@overrides_option
+@data_option
+@_storage
+@click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="NAME", help="Go on with this sweep: folder or name."
+)
+def sweep(spec: Path | None, overrides: tuple[str, ...], storage: Path, resume: Path | None) -> None:
+    """Search the values that SPEC lets vary, or with --resume go on with a sweep that was stopped or killed."""
+    folder = None
+    if resume is not None and (spec is not None or overrides):
+        raise click.UsageError("a sweep goes on as it is; leave out SPEC and --set")
+    if resume is not None:
+        searched, folder = resumed_sweep(resume, storage)
+    elif spec is not None:
+        searched = load_sweep(spec, list(overrides))
+    else:
+        raise click.UsageError("name a SPEC, or a sweep with --resume")
+    environment.allow_downloads(searched.base.online)
+    from compactbio.launch.sweep import run_sweep
+
+    result = run_sweep(searched, Console(stderr=True), resume=folder)
+    click.echo(f"\n{result.table}\n")
+    click.echo(f"report    {result.folder / 'report' / 'index.html'}")
+    for job in result.jobs:
+        click.echo(f"job       compactbio run {job}")
+    click.echo(f"study     optuna-dashboard {result.study}")
+    click.echo(f"tracking  {result.tracking_uri}, experiment {result.experiment}")
+    if not result.tracked:
+        click.echo(f"MLflow has not taken everything; when it is back: compactbio track {result.folder}", err=True)
+
+
+@main.command()
 @spec_argument
 @overrides_option
 @data_option
 def plan(spec: Path, overrides: tuple[str, ...]) -> None:
-    """Resolve SPEC and print what it comes to, without training."""
+    """Resolve SPEC, a job or a sweep, and print what it comes to, without training."""
+    if is_sweep(spec):
+        searched = load_sweep(spec, list(overrides))
+        environment.allow_downloads(False)
+        from compactbio.launch.sweep_plan import describe_sweep
+
+        click.echo(describe_sweep(searched))
+        return
     job = load(spec, list(overrides))
     environment.allow_downloads(False)
     from compactbio.launch.plan import describe

@@ -8,30 +8,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from compactbio.launch import environment, preflight, stages
 from compactbio.launch.failures import failures
-from compactbio.launch.progress import Display, Repeating, say
+from compactbio.launch.following import Following, open_store
+from compactbio.launch.progress import Display, say
 from compactbio.launch.ray_session import ray_session
 from compactbio.launch.run_folder import create_run_folder, git_sha, locked, resumed_spec, write_spec
-from compactbio.launch.stopping import StoppedError, Stopping
+from compactbio.launch.stopping import Stopping
 from compactbio.launch.stopping import stopping as listening
 from compactbio.models.load import quiet_transformers
 from compactbio.reporting.collect import RESULTS_FILE
 from compactbio.reporting.page import write_report
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.tracking.journal import Follower, Journal
-from compactbio.tracking.store_uri import TrackingError, tracking_uri
-
-if TYPE_CHECKING:
-    from compactbio.tracking.mlflow_store import MlflowStore
-
-_DISPLAY_EVERY_SECONDS = 0.5
-_TRACK_EVERY_SECONDS = 5.0
-_PATIENCE_SECONDS = 5.0  # with MLflow, when somebody is about to kill this process
+from compactbio.tracking.store_uri import tracking_uri
 
 
 @dataclass(frozen=True)
@@ -68,13 +61,13 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
         if resume is not None:
             lock.enter_context(locked(resume))
         stack.enter_context(ray_session(spec.cluster, env_vars))
-        store = _open_store(uri, experiment, storage)
+        store = open_store(uri, experiment, storage)
         folder = resume or create_run_folder(spec)
         if resume is None:
             lock.enter_context(locked(folder))
         say(console, f"run folder {folder}")
         stopping = stack.enter_context(listening(folder))
-        following = stack.enter_context(_Following(folder, store, console))
+        following = stack.enter_context(Following(folder, store, console, Display(console)))
         if resume is not None:
             write_spec(spec, folder)
         table, models = _run_stages(spec, folder, storage, stopping)
@@ -90,52 +83,8 @@ def send_journals(folder: Path) -> str:
     storage = folder.resolve().parent
     uri = tracking_uri(spec.tracking, storage)
     with locked(folder):
-        _open_store(uri, spec.tracking.experiment or spec.name, storage, live=False).catch_up(Follower(folder))
+        open_store(uri, spec.tracking.experiment or spec.name, storage, live=False).catch_up(Follower(folder))
     return uri
-
-
-def _open_store(uri: str, experiment: str, storage: Path, *, live: bool = True) -> MlflowStore:
-    from compactbio.tracking.mlflow_store import MlflowStore
-
-    return MlflowStore(uri, experiment, storage / "mlartifacts", live=live)
-
-
-class _Following:
-    """Shows and tracks what the journals say, each in a thread of its own, until the end of the block."""
-
-    def __init__(self, folder: Path, store: MlflowStore, console: Console) -> None:
-        self._shown, self._sent = Follower(folder), Follower(folder)
-        self._store = store
-        self._console = console
-        self._display = Display(console)
-        self.complete = True
-        """Whether MLflow has everything so far."""
-
-    def __enter__(self) -> _Following:
-        self._display.__enter__()
-        self._showing = Repeating(lambda: self._display.catch_up(self._shown), _DISPLAY_EVERY_SECONDS)
-        self._tracking = Repeating(self._track, _TRACK_EVERY_SECONDS)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        stopped = kind is not None and issubclass(kind, StoppedError)
-        self._tracking.close(_PATIENCE_SECONDS if stopped else None)
-        self._showing.close()
-        self._display.__exit__(kind, *error)
-        if kind is not None and self.complete:
-            self._store.end_open_runs("KILLED" if stopped else "FAILED")
-
-    def _track(self) -> None:
-        try:
-            self._store.catch_up(self._sent)
-        except TrackingError as error:
-            if self.complete:
-                say(self._console, f"MLflow does not take the metrics, which wait in the journals: {error}")
-            self.complete = False
-        else:
-            if not self.complete:
-                say(self._console, "MLflow takes the metrics again")
-            self.complete = True
 
 
 def _run_stages(spec: JobSpec, folder: Path, storage: Path, stopping: Stopping) -> tuple[str, dict[str, str]]:

@@ -17,7 +17,6 @@ from compactbio.launch.attempts import train_to_the_end
 from compactbio.launch.corpora import corpus_store
 from compactbio.launch.preflight import resolve_model
 from compactbio.launch.stopping import Stopping
-from compactbio.spec.evaluation import Measuring
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.tracking.journal import Journal, has_ended
 from compactbio.training.requests import MODEL_FOLDER, RESULT_FILE, Cell, CellResult, StageRequest
@@ -60,6 +59,15 @@ def run_training(
 ) -> dict[str, str]:
     """Trains the stages, those that follow each other with one start of Ray Train. Returns the folders of the models
     that they export."""
+    requests, exported = training_requests(spec, names, folder, store, made, tags)
+    train_to_the_end(spec, requests, folder / "ray", stopping, note)
+    return exported
+
+
+def training_requests(
+    spec: JobSpec, names: list[str], folder: Path, store: Path, made: dict[str, str], tags: dict[str, str]
+) -> tuple[Callable[[int], list[StageRequest]], dict[str, str]]:
+    """What so many workers are asked to do for the stages, and the folders of the models that they will export."""
     exported = {name: str(folder / name / MODEL_FOLDER) for name in names}
     models = {
         name: {
@@ -72,14 +80,16 @@ def run_training(
     def requests(num_workers: int) -> list[StageRequest]:
         return [StageRequest(spec, name, models[name], store, folder / name, tags, num_workers) for name in names]
 
-    train_to_the_end(spec, requests, folder / "ray", stopping, note)
-    return exported
+    return requests, exported
 
 
-def run_finetune(spec: JobSpec, name: str, section: Finetune, folder: Path, made: dict[str, str]) -> dict[str, Any]:
+def run_finetune(
+    spec: JobSpec, name: str, section: Finetune, folder: Path, made: dict[str, str], *, here: bool = False
+) -> dict[str, Any]:
     """Fine-tunes every model on every task, each in a Ray task of its own, then measures the models one by one.
 
-    Returns the `cells` and the `footprints` as plain values.
+    With `here` it is all done in this process, one after the other. Returns the `cells` and the `footprints` as plain
+    values.
     """
     cells = [
         Cell(
@@ -96,9 +106,12 @@ def run_finetune(spec: JobSpec, name: str, section: Finetune, folder: Path, made
         for model_name, model in section.models_.items()
         for task_name, task in section.tasks.items()
     ]
-    waiting = [_run_cell.options(num_cpus=spec.cluster.cpus_per_worker).remote(cell) for cell in cells]
-    results = ray.get(waiting)
-    footprints = _measure_all(section, cells, spec.seed) if section.measuring else {}
+    if here:
+        results = [_run_cell(cell) for cell in cells]
+    else:
+        task = ray.remote(_run_cell).options(num_cpus=spec.cluster.cpus_per_worker)
+        results = ray.get([task.remote(cell) for cell in cells])
+    footprints = _measure_all(section, cells, spec.seed, here=here) if section.measuring else {}
     journal = Journal(folder)
     for model, found in footprints.items():
         figures = {figure: float(value) for figure, value in asdict(found).items() if value is not None}
@@ -109,7 +122,6 @@ def run_finetune(spec: JobSpec, name: str, section: Finetune, folder: Path, made
     }
 
 
-@ray.remote
 def _run_cell(cell: Cell) -> CellResult:
     if has_ended(cell.folder):
         return CellResult(**json.loads((cell.folder / RESULT_FILE).read_text()))
@@ -123,16 +135,13 @@ def _run_cell(cell: Cell) -> CellResult:
     return result
 
 
-def _measure_all(section: Finetune, cells: list[Cell], seed: int) -> dict[str, Footprint]:
+def _measure_all(section: Finetune, cells: list[Cell], seed: int, *, here: bool) -> dict[str, Footprint]:
     """One model after the other, when nothing else of the job runs."""
     assert section.measuring is not None
     sentences = test_texts(next(iter(section.tasks.values())), seed)[: section.measuring.sentences]
     models = {cell.model_name: cell.model for cell in cells}
-    task = _measure.options(num_cpus=section.measuring.threads)
+    if here:
+        return measure(models, sentences, section.measuring, section.tuning.max_tokens)
+    task = ray.remote(measure).options(num_cpus=section.measuring.threads)
     found: dict[str, Footprint] = ray.get(task.remote(models, sentences, section.measuring, section.tuning.max_tokens))
     return found
-
-
-@ray.remote
-def _measure(models: dict[str, str], sentences: list[str], section: Measuring, max_tokens: int) -> dict[str, Footprint]:
-    return measure(models, sentences, section, max_tokens)

@@ -27,7 +27,7 @@ def loss_curves(curves: dict[str, Series]) -> str:
     axes.set(xlabel="step", ylabel="loss by term (unweighted)", yscale="log")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
-    return _svg(figure)
+    return svg(figure)
 
 
 def score_against_cost(comparison: Comparison, figure_name: str, label: str, scale: float) -> str:
@@ -45,10 +45,11 @@ def score_against_cost(comparison: Comparison, figure_name: str, label: str, sca
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    return _svg(figure)
+    return svg(figure)
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """The figure as it stands in a page."""
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()

@@ -31,7 +31,11 @@ def score_rows(data: RunData, comparison: Comparison) -> tuple[list[str], list[l
 
 def markdown(data: RunData, comparison: Comparison) -> str:
     """The result table in Markdown, aligned so that it can be read as it is."""
-    header, rows = score_rows(data, comparison)
+    return aligned(*score_rows(data, comparison))
+
+
+def aligned(header: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown that can be read as it is."""
     widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
 
     def line(cells: list[str]) -> str:

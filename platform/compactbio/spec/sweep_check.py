@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import Distill, Finetune
 from compactbio.spec.load import BASE, SCALE, load, read, validate
-from compactbio.spec.space import Choice, Integer, LogUniform
+from compactbio.spec.space import Choice, Distribution, Integer, LogUniform
 from compactbio.spec.sweep import Asha, HeldOut, Latency, Never, SweepSpec, Values, Yardstick
 from compactbio.spec.trials import Sweep, is_lambda
 
@@ -74,6 +77,9 @@ def _problems(sweep: Sweep) -> Iterator[Problem]:
             return  # what follows asks which stages the objectives need
     for path in sweep.spec.space:
         yield from _path(sweep, path)
+    for number, objective in enumerate(sweep.spec.objectives):
+        if objective.stage in sweep.shared():
+            yield Problem(f"objectives.{number}", f"nothing that is searched changes stage '{objective.stage}'")
     yield from _conditions(sweep)
     yield from _search(sweep)
     yield from _stopping(sweep)
@@ -154,10 +160,9 @@ def _path(sweep: Sweep, path: str) -> Iterator[Problem]:
 
 def _refusals(sweep: Sweep, path: str) -> Iterator[str]:
     """Values of the path that the base's job does not take, and why."""
-    alone = Sweep(sweep.spec.model_copy(update={"normalise_lambdas_to": None}), sweep.base)
     for value in sweep.spec.space[path].probes():
         try:
-            alone.job({path: value})
+            sweep.without_normalising().job({path: value})
         except SpecError as error:
             problem = error.problems[0]
             where = "" if problem.path == path else f"{problem.path}: "
@@ -223,11 +228,24 @@ def _stopping(sweep: Sweep) -> Iterator[Problem]:
         yield Problem(f"stopping.{field}", f"{first:,} is not before a trial's end ({stage.training.steps * factor:,})")
 
 
+def points(sweep: Sweep) -> list[Values]:
+    """The points that are tried first, the base's own before all: all of them for a grid."""
+    base, spec = sweep.base_values(), sweep.spec
+    known = [base, *({**base, **point} for point in spec.search.warm_start)]
+    if spec.search.sampler == "grid":
+        every = product(*(_every(of) for of in spec.space.values()))
+        known += [dict(zip(spec.space, values, strict=True)) for values in every]
+    return [point for number, point in enumerate(known) if point not in known[:number]]
+
+
 def grid_size(sweep: Sweep) -> int:
     """How many combinations the space has, choices and integers alone."""
-    return prod(len(of.probes()) if isinstance(of, Choice) else _count(of) for of in sweep.spec.space.values())
+    return prod(len(_every(of)) for of in sweep.spec.space.values())
 
 
-def _count(distribution: object) -> int:
+def _every(distribution: Distribution) -> Sequence[JsonValue]:
+    """All values of a choice or of an integer."""
+    if isinstance(distribution, Choice):
+        return distribution.values
     assert isinstance(distribution, Integer)
-    return (distribution.high - distribution.low) // distribution.step + 1
+    return range(distribution.low, distribution.high + 1, distribution.step)

@@ -43,6 +43,10 @@ class Sweep:
         factor = total / sum(lambdas.values())
         return {**values, **{path: value * factor for path, value in lambdas.items()}}
 
+    def without_normalising(self) -> Sweep:
+        """The same, so that values can be tried one by one."""
+        return Sweep(self.spec.model_copy(update={"normalise_lambdas_to": None}), self.base)
+
     def job(self, values: Values, *, name: str | None = None, seed: int | None = None) -> JobSpec:
         """The base with these values; paths that are left out keep the base's. Raises SpecError where it refuses."""
         raw = json.loads(self.base.canonical())
