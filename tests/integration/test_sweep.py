@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from compactbio.launch.sweep_folder import resumed_sweep
 from compactbio.spec.load import load
 from compactbio.tracking.journal import has_ended, series
+from compactbio.training.checkpoint import newest_step
 
 LR, LAMBDA = "stages.distill.training.lr", "stages.distill.objective.mlm.lambda"
 TRIALS, STEPS, SAVE = 8, 200, 20
@@ -81,7 +82,9 @@ def folder(
     killed.until(lambda: states(place)["finished"] and saved(place), "a finished trial beside one that is saved")
     killed.kill_driver()
     before = {path: path.read_bytes() for path in ended(place)}
-    (place / "before.json").write_text(json.dumps([path.name for path in before]))
+    going = [path.name for path in saved(place)]
+    assert going and before
+    (place / "going.json").write_text(json.dumps(going))
     killed.start("sweep", "--resume", "lambdas")
     killed.wait()
     for path, journal in before.items():
@@ -95,8 +98,11 @@ def ended(place: Path) -> list[Path]:
 
 
 def saved(place: Path) -> list[Path]:
-    going = [path for path in place.glob("runs/lambdas-*/trial-*") if not has_ended(path)]
-    return [path for path in going if list(path.glob("distill/checkpoints/step-*"))]
+    """Trials on their way that have a checkpoint, and more than half of the way before them."""
+    going = [
+        path for path in place.glob("runs/lambdas-*/trial-*") if not (has_ended(path) or (path / "pruned").exists())
+    ]
+    return [path for path in going if SAVE <= newest_step(path / "distill") < STEPS // 2]
 
 
 def study(folder: Path) -> optuna.Study:
@@ -122,13 +128,8 @@ def test_no_trial_is_lost_or_counted_twice(folder: Path) -> None:
 
 
 def test_a_trial_that_was_running_goes_on_from_its_checkpoint(folder: Path) -> None:
-    notes = [
-        event["text"]
-        for path in folder.glob("trial-*/distill/journal.jsonl")
-        for event in map(json.loads, path.read_text().splitlines())
-        if event["kind"] == "note"
-    ]
-    assert any(note.startswith("goes on from the checkpoint of step") for note in notes)
+    for name in json.loads((folder.parents[1] / "going.json").read_text()):
+        assert "goes on from the checkpoint of step" in (folder / name / "distill" / "journal.jsonl").read_text()
     for trial in study(folder).trials:
         curve = series(folder / f"trial-{trial.number:04d}").get("distill/held_out/mlm", [])
         steps = [step for step, _ in curve]
