@@ -159,6 +159,7 @@ def test_a_trial_is_the_base_with_its_values_through_the_loader(tmp_path: Path) 
     stage = job.training_stages()["distill"]
     assert stage.objective.terms()["mlm"].weight == 0.25 and stage.training.global_batch == 64
     assert job.training_stages()["adapt"] == sweep.base.training_stages()["adapt"]
+    assert list(job.stages) == ["adapt", "distill", "control", "finetune"]
 
 
 def test_only_what_the_objectives_need_runs_and_what_stays_the_same_runs_once(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from compactbio.spec.base import SpecError
 from compactbio.spec.job import STAGE_PREFIX, Finetune
 from compactbio.spec.sweep_check import grid_size
 from compactbio.spec.trials import Sweep
-from compactbio.tracking.journal import Journal
+from compactbio.tracking.journal import Journal, has_ended
 from compactbio.tracking.store_uri import tracking_uri
 
 if TYPE_CHECKING:
@@ -170,7 +170,8 @@ class _Running:
             for group in stages.groups(spec):
                 if isinstance(spec.stages[group[0]], Finetune):
                     continue
-                self._tell(f"{', '.join(group)}: the same in every trial, run once")
+                if not all(has_ended(self._folder / SHARED_FOLDER / name) for name in group):
+                    self._tell(f"{', '.join(group)}: the same in every trial, run once")
                 made |= stages.run_training(
                     spec, group, self._folder / SHARED_FOLDER, store, made, tags, stopping, self._tell
                 )

@@ -219,7 +219,7 @@ def with_less_memory(spec: JobSpec, names: list[str]) -> JobSpec | None:
         rows = plan.micro_batch * plan.accumulation
         if plan.micro_batch == 1:
             return None
-        raw = json.loads(spec.canonical())
+        raw: dict[str, Any] = spec.resolved()
         half = max(size for size in range(1, plan.micro_batch // 2 + 1) if rows % size == 0)
         raw["stages"][name]["training"]["micro_batch"] = half
         return from_raw(raw)

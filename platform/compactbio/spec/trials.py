@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +48,7 @@ class Sweep:
 
     def job(self, values: Values, *, name: str | None = None, seed: int | None = None) -> JobSpec:
         """The base with these values; paths that are left out keep the base's. Raises SpecError where it refuses."""
-        raw = json.loads(self.base.canonical())
+        raw: dict[str, Any] = self.base.resolved()
         full = {**self.base_values(), **values} if self.spec.normalise_lambdas_to is not None else values
         for path, value in self.normalised(full).items():
             put(raw, path.split("."), value)
@@ -81,7 +80,7 @@ class Sweep:
 
         `models` has where the models lie that the job names in other words.
         """
-        raw = json.loads(job.canonical())
+        raw: dict[str, Any] = job.resolved()
         left = [name for name in self.needed() if name not in self.shared()]
         raw["stages"] = {name: self._trimmed(name, raw["stages"][name]) for name in left}
         raw |= {"corpus": None, "store": store, "scale": {}, "name": f"{self.spec.name}-trial"}
