@@ -18,10 +18,11 @@ from compactbio.launch.data_commands import data, vocab
 from compactbio.launch.failures import JobFailedError
 from compactbio.launch.options import data_option, overrides_option, spec_argument
 from compactbio.launch.stopping import StoppedError
-from compactbio.launch.sweep_folder import resumed_sweep
+from compactbio.launch.sweep_folder import is_sweep_folder, resumed_sweep
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.load import load
+from compactbio.spec.sweep import SweepSpec
 from compactbio.spec.sweep_check import is_sweep, load_sweep
 
 FAILED = 1
@@ -183,10 +184,11 @@ def doctor() -> None:
 @main.command()
 @_run_argument
 def report(run_folder: Path) -> None:
-    """Write the report of a finished run anew, and print its table."""
+    """Write the report of a finished run or sweep anew, and print its table."""
     from compactbio.reporting.page import write_report
+    from compactbio.reporting.sweep_page import write_sweep_report
 
-    click.echo(write_report(run_folder))
+    click.echo(write_sweep_report(run_folder) if is_sweep_folder(run_folder) else write_report(run_folder))
     click.echo(f"\nreport    {run_folder / 'report' / 'index.html'}")
 
 
@@ -216,10 +218,10 @@ def ui(storage: Path, port: int) -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["job", "corpus"]), default="job")
+@click.argument("kind", type=click.Choice(["job", "corpus", "sweep"]), default="job")
 def schema(kind: str) -> None:
     """Print the JSON schema of specs, for editors that complete and check YAML."""
-    described = JobSpec if kind == "job" else CorpusJob
+    described = {"job": JobSpec, "corpus": CorpusJob, "sweep": SweepSpec}[kind]
     click.echo(json.dumps(described.model_json_schema(by_alias=True), indent=2))
 
 

@@ -19,6 +19,7 @@ from compactbio.launch.ray_session import ray_session
 from compactbio.launch.run_folder import create_run_folder, git_sha, locked, resumed_spec, write_spec
 from compactbio.launch.stopping import Stopping
 from compactbio.launch.stopping import stopping as listening
+from compactbio.launch.sweep_folder import is_sweep_folder, resumed_sweep
 from compactbio.models.load import quiet_transformers
 from compactbio.reporting.collect import RESULTS_FILE
 from compactbio.reporting.page import write_report
@@ -75,15 +76,20 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
 
 
 def send_journals(folder: Path) -> str:
-    """Sends to MLflow what the journals of a run hold and MLflow does not. Returns where it was sent.
+    """Sends to MLflow what the journals of a run or a sweep hold and MLflow does not. Returns where it was sent.
 
     Raises SpecError where there is no run, and TrackingError where MLflow does not take it.
     """
-    spec = resumed_spec(folder, None, [], allow_changes=False)
     storage = folder.resolve().parent
-    uri = tracking_uri(spec.tracking, storage)
+    if is_sweep_folder(folder):
+        sweep, _ = resumed_sweep(folder, storage)
+        tracking, name = sweep.base.tracking, sweep.spec.name
+    else:
+        spec = resumed_spec(folder, None, [], allow_changes=False)
+        tracking, name = spec.tracking, spec.name
+    uri = tracking_uri(tracking, storage)
     with locked(folder):
-        open_store(uri, spec.tracking.experiment or spec.name, storage, live=False).catch_up(Follower(folder))
+        open_store(uri, tracking.experiment or name, storage, live=False).catch_up(Follower(folder))
     return uri
 
 

@@ -37,13 +37,18 @@ def resumed_sweep(name: Path, storage: Path) -> tuple[Sweep, Path]:
     Raises SpecError where there is none.
     """
     folder = name.expanduser()
-    if not (folder / SWEEP_FILE).is_file():
+    if not is_sweep_folder(folder):
         found = [path.parent for path in storage.glob(f"{name.name}-*/{SWEEP_FILE}")]
         found += [path.parent for path in storage.glob(f"{name.name}/{SWEEP_FILE}")]
         if not found:
             raise SpecError.at("--resume", f"there is no sweep '{name}', neither a folder nor a name under {storage}")
         folder = max(found, key=lambda path: (path / SWEEP_FILE).stat().st_mtime)
     return load_sweep(folder / SWEEP_FILE), folder.resolve()
+
+
+def is_sweep_folder(folder: Path) -> bool:
+    """Whether a sweep lies there, rather than a run."""
+    return (folder / SWEEP_FILE).is_file()
 
 
 def trial_folder(folder: Path, number: int) -> Path:
