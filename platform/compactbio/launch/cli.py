@@ -19,7 +19,7 @@ from compactbio.launch.failures import JobFailedError
 from compactbio.launch.options import data_option, overrides_option, spec_argument
 from compactbio.launch.stopping import StoppedError
 from compactbio.launch.sweep_folder import is_sweep_folder, resumed_sweep
-from compactbio.spec.base import SpecError
+from compactbio.spec.base import Section, SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.load import load
 from compactbio.spec.sweep import SweepSpec
@@ -221,8 +221,8 @@ def ui(storage: Path, port: int) -> None:
 @click.argument("kind", type=click.Choice(["job", "corpus", "sweep"]), default="job")
 def schema(kind: str) -> None:
     """Print the JSON schema of specs, for editors that complete and check YAML."""
-    described = {"job": JobSpec, "corpus": CorpusJob, "sweep": SweepSpec}[kind]
-    click.echo(json.dumps(described.model_json_schema(by_alias=True), indent=2))
+    kinds: dict[str, type[Section]] = {"job": JobSpec, "corpus": CorpusJob, "sweep": SweepSpec}
+    click.echo(json.dumps(kinds[kind].model_json_schema(by_alias=True), indent=2))
 
 
 main.add_command(data)

@@ -27,6 +27,7 @@ from compactbio.reporting.sweep_page import write_sweep_report
 from compactbio.reporting.sweep_results import SWEEP_RESULTS_FILE
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import STAGE_PREFIX, Finetune
+from compactbio.spec.sweep import Population
 from compactbio.spec.sweep_check import grid_size
 from compactbio.spec.trials import Sweep
 from compactbio.tracking.journal import Journal, has_ended
@@ -34,6 +35,7 @@ from compactbio.tracking.store_uri import tracking_uri
 
 if TYPE_CHECKING:
     from compactbio.launch.sweep_study import SearchStudy
+    from compactbio.launch.sweep_trials import TrialSource
 
 STUDY_FILE = "study.db"
 
@@ -130,8 +132,13 @@ class _Running:
         self._journal.params({**sweep.spec.flat(), "base_digest": sweep.base.digest()})
         study = SearchStudy(sweep, self._folder.name, self._url)
         common = self._common(tags, stopping)
-        searching = Searching(sweep, study, self._folder, common, tags, self._tell)
-        self._run(searching, study.budget)
+        if isinstance(sweep.spec.stopping, Population):
+            from compactbio.launch.sweep_population import Evolving
+
+            searching: Searching | Evolving = Evolving(sweep, study, self._folder, common, tags, self._tell)
+        else:
+            searching = Searching(sweep, study, self._folder, common, tags, self._tell)
+        self._run(searching, searching.num_runs)
         searching.tidy()
         jobs = self._write_jobs(study)
         self._write_results(study, self._confirm(study, common, tags))
@@ -140,7 +147,7 @@ class _Running:
         self._journal.end()
         return jobs, table
 
-    def _run(self, source: Searching | Confirming, most: int) -> None:
+    def _run(self, source: TrialSource, most: int) -> None:
         from compactbio.launch.sweep_trials import run_trials
 
         run_trials(

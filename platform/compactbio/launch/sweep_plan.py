@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from compactbio.launch.plan import describe
 from compactbio.spec.space import Choice
-from compactbio.spec.sweep import Asha, HeldOut, Median
+from compactbio.spec.sweep import Asha, HeldOut, Median, Population
 from compactbio.spec.sweep_check import grid_size
 from compactbio.spec.trials import Sweep
 
@@ -76,6 +76,8 @@ def _compute(sweep: Sweep, trials: int) -> Iterator[str]:
                 f"  with ASHA about {share:.0%} of it ({share * trials * steps:,.0f} steps) where each rung lets 1 in "
                 f"{asha.reduction} go on"
             )
+        case Population() as pbt:
+            yield f"  trained together, with an exchange every {pbt.interval:,} steps; none is stopped early"
         case Median():
             yield "  with the median rule less; how much depends on the trials"
         case _:

@@ -12,7 +12,7 @@ from compactbio.launch.sweep_folder import trial_folder
 from compactbio.launch.trial import PRUNED_FILE, TrialReport, TrialRequest
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import JobSpec
-from compactbio.spec.sweep import Never, Values
+from compactbio.spec.sweep import Asha, Median, Values
 from compactbio.spec.trials import Sweep
 from compactbio.tracking.journal import has_ended
 from compactbio.training.checkpoint import CHECKPOINTS_FOLDER
@@ -58,7 +58,7 @@ class Searching:
         self._tags = tags
         self._tell = tell
         stopping = sweep.spec.stopping
-        self._by_rows = not isinstance(stopping, Never) and stopping.by == "rows"
+        self._by_rows = isinstance(stopping, Asha | Median) and stopping.by == "rows"
 
     def next(self) -> TrialRequest | None:
         """The sampler's next trial, without those whose values the base does not take together."""
@@ -90,19 +90,24 @@ class Searching:
             numbers = ", ".join(str(outcome.number) for outcome in best)
             self._tell(f"{request.folder.name}: {shown}; best so far: {numbers or 'none'}")
         self.tidy()
-        _remove_state(request.folder)
+        remove_state(request.folder)
 
     def stopped(self, request: TrialRequest) -> None:
         """Notes that others did better."""
         self._study.prune(_number(request))
         self._tell(f"{request.folder.name}: stopped early")
 
+    @property
+    def num_runs(self) -> int:
+        """How many trials there will be at most."""
+        return self._study.budget
+
     def tidy(self) -> None:
         """Models stay of the best trials alone."""
         kept = {trial_folder(self._folder, outcome.number) for outcome in self._study.best()}
         for folder in self._folder.glob("trial-*"):
             if folder not in kept and has_ended(folder):
-                _remove_state(folder)
+                remove_state(folder)
                 for model in [*folder.rglob(MODEL_FOLDER), *folder.glob(f"*/{MODEL_FOLDER}-step-*")]:
                     shutil.rmtree(model, ignore_errors=True)
 
@@ -130,7 +135,7 @@ class Confirming:
         else:
             self.found[request.folder] = report.scores
             self._tell(f"{request.folder.name}: {', '.join(f'{score:.4g}' for score in report.scores)}")
-        _remove_state(request.folder)
+        remove_state(request.folder)
 
     def stopped(self, request: TrialRequest) -> None:
         """Never."""
@@ -140,7 +145,7 @@ def _number(request: TrialRequest) -> int:
     return int(request.folder.name.removeprefix("trial-"))
 
 
-def _remove_state(folder: Path) -> None:
+def remove_state(folder: Path) -> None:
     """What a trial that is over would go on from."""
     for checkpoints in folder.glob(f"*/{CHECKPOINTS_FOLDER}"):
         shutil.rmtree(checkpoints, ignore_errors=True)

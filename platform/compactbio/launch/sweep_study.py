@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _EARLIER = "earlier"
 _REASON = "reason"
 _OBJECTIVES = "objectives"
+_ENDED_WITH = "ended_with"
 _MORE_THAN_PATHS = 2  # finished trials beyond the number of paths, before importance says anything
 
 
@@ -117,11 +118,13 @@ class SearchStudy:
             self._reported[number].add(position)
         return trial.should_prune()
 
-    def finish(self, number: int, scores: tuple[float, ...]) -> None:
-        """The trial came to its end."""
+    def finish(self, number: int, scores: tuple[float, ...], ended_with: Values | None = None) -> None:
+        """The trial came to its end, with other values than it began with where they changed on the way."""
         if not all(map(math.isfinite, scores)):
             self.fail(number, f"it is not a number: {scores}")
             return
+        if ended_with is not None:
+            self._live[number].set_user_attr(_ENDED_WITH, ended_with)
         self._study.tell(number, list(scores), skip_if_finished=True)
         self._forget(number)
 
@@ -166,7 +169,7 @@ class SearchStudy:
                 return trial.values[index]
 
             shares: dict[str, float] = {}
-            if len(finished) >= enough:
+            if len(finished) >= enough and not any(_ENDED_WITH in trial.user_attrs for trial in finished):
                 evaluator = FanovaImportanceEvaluator(seed=self._sweep.spec.search.seed)
                 with suppress(ValueError, RuntimeError):  # where all trials have the same score
                     shares = get_param_importances(self._study, evaluator=evaluator, target=score)
@@ -319,6 +322,7 @@ def _outcome(trial: FrozenTrial, sweep: Sweep) -> Outcome:
         path: _meant(of, label) if isinstance(of := space[path], Choice) else label
         for path, label in trial.params.items()
     }
+    values = trial.user_attrs.get(_ENDED_WITH, values)
     curve = {step: value for step, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)}
     scores = tuple(trial.values or ()) if state == "finished" else tuple(itertools.islice(reversed(curve.values()), 1))
     seconds = trial.duration.total_seconds() if trial.duration else 0.0

@@ -27,11 +27,15 @@ _QUIET = {
 }
 
 
+class Later:
+    """There is no next trial yet."""
+
+
 class TrialSource(Protocol):
     """Knows which trials there are, and is told what they came to. Lives in the driver."""
 
-    def next(self) -> TrialRequest | None:
-        """The next trial; None when there are no more."""
+    def next(self) -> TrialRequest | Later | None:
+        """The next trial; Later when it depends on those that run, None when there are no more."""
 
     def reached(self, request: TrialRequest, report: TrialReport) -> bool:
         """A trial reports on its way. Returns whether it is to be stopped."""
@@ -135,6 +139,8 @@ class _Feeding(Searcher):
         request = self.source.next()
         if request is None:
             return Searcher.FINISHED
+        if isinstance(request, Later):
+            return None
         self.live[trial_id] = request
         return {_REQUEST: request}
 

@@ -8,7 +8,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from compactbio.spec.plan import plan_batch
 from compactbio.spec.sweep import HeldOut, Latency, Score, Values, Yardstick
 from compactbio.tracking import metrics
 from compactbio.tracking.journal import FILE_NAME, Follower, Journal, Status, has_ended, series
+from compactbio.training.checkpoint import newest_step
 
 RESULT_FILE = "result.json"
 PRUNED_FILE = "pruned"
@@ -51,6 +52,8 @@ class TrialRequest:
     objectives: tuple[Yardstick, ...]
     folder: Path
     tags: dict[str, str]
+    until: int | None = None
+    """The step behind whose checkpoint it ends, before the end of its stage."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ class TrialRun:
         """Waits for the next one. The last one is over."""
         for report in self._reports:
             self._journal.metrics({self._request.objectives[0].name(): report.value}, report.step)
+            if report.step == self._request.until:
+                return self._pause(report)
             return report
         assert self._outcome is not None
         outcome = self._outcome
@@ -104,14 +109,27 @@ class TrialRun:
 
     def stop(self) -> None:
         """Ends the trial behind the step that it is at, unless it is over."""
+        self._halt()
+        if (self._folder / PRUNED_FILE).exists():
+            self._end("KILLED", {"state": "pruned"})
+        gc.collect()
+
+    def _pause(self, report: TrialReport) -> TrialReport:
+        """Ends the trial behind a step whose checkpoint another one goes on from."""
+        stage = self._folder / self._request.objectives[0].stage
+        while newest_step(stage) < report.step and self._thread.is_alive():
+            self._thread.join(_POLL_SECONDS)
+        _write_scores(self._folder / RESULT_FILE, [report.value])
+        self._halt()
+        self._end("FINISHED", {"state": f"handed on behind step {report.step}"})
+        return replace(report, scores=(report.value,), over=True)
+
+    def _halt(self) -> None:
         while self._thread.is_alive():
             self._stopping.requested = True
             self._stopping.file.touch()  # again, because a new attempt removes it
             self._thread.join(_POLL_SECONDS)
         self._stopping.file.unlink(missing_ok=True)
-        if (self._folder / PRUNED_FILE).exists():
-            self._end("KILLED", {"state": "pruned"})
-        gc.collect()
 
     def _end(self, status: Status, tags: dict[str, str]) -> None:
         """Ends the trial's journal, and those of its stages that have not come to their end."""
@@ -143,9 +161,7 @@ class TrialRun:
         try:
             if not path.exists():
                 scores = _scores(self._request, _run(self._request, self._stopping, self._journal.note))
-                path.with_suffix(".part").write_text(json.dumps(scores))
-                sync(path.with_suffix(".part"))
-                path.with_suffix(".part").rename(path)
+                _write_scores(path, scores)
             steps = max((s.training.steps for s in self._request.spec.training_stages().values()), default=0)
             self._outcome = TrialReport(step=steps, scores=tuple(json.loads(path.read_text())), over=True)
         except StoppedError:
@@ -240,6 +256,14 @@ def _score(request: TrialRequest, objective: Yardstick, fine_tuned: dict[str, An
             return float(sum(own) / len(own))
         case Latency():
             return float(fine_tuned[objective.stage]["footprints"][objective.model]["seconds_a_sentence"])
+
+
+def _write_scores(path: Path, scores: list[float]) -> None:
+    """Writes them whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(scores))
+    sync(part)
+    part.rename(path)
 
 
 def _reason(error: BaseException) -> str:

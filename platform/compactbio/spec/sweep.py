@@ -176,7 +176,24 @@ class Never(Section):
     """Says that this is `none`."""
 
 
-Early = Annotated[Never | Asha | Median, Field(discriminator="kind")]
+class Population(Section):
+    """Population-based training (Jaderberg et al. 2017): the trials are a population that is trained together. Behind
+    every interval the worst go on from the weights of the best, with values a little different from theirs."""
+
+    kind: Literal["pbt"]
+    """Says that this is `pbt`."""
+
+    interval: Positive
+    """Steps between two such exchanges."""
+
+    quantile: Annotated[float, Field(gt=0.0, le=0.5)] = 0.25
+    """The share of the population that is replaced, and the share that it is replaced from."""
+
+    resample: Annotated[float, Field(ge=0.0, le=1.0)] = 0.25
+    """How often a value is drawn anew instead of multiplied by 0.8 or 1.2."""
+
+
+Early = Annotated[Never | Asha | Median | Population, Field(discriminator="kind")]
 
 
 class SweepSpec(Section):

@@ -14,8 +14,8 @@ from pydantic import JsonValue
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import Distill, Finetune
 from compactbio.spec.load import BASE, SCALE, load, read, validate
-from compactbio.spec.space import Choice, Distribution, Integer, LogUniform
-from compactbio.spec.sweep import Asha, HeldOut, Latency, Never, SweepSpec, Values, Yardstick
+from compactbio.spec.space import Choice, Distribution, Integer, LogUniform, Uniform
+from compactbio.spec.sweep import Asha, HeldOut, Latency, Never, Population, SweepSpec, Values, Yardstick
 from compactbio.spec.trials import Sweep, is_lambda
 
 _LONGEST_VALUE = 60
@@ -213,6 +213,8 @@ def _stopping(sweep: Sweep) -> Iterator[Problem]:
     if isinstance(stopping, Never):
         return
     objectives = sweep.spec.objectives
+    if isinstance(stopping, Population):
+        yield from _population(sweep)
     if len(objectives) > 1 or not isinstance(objectives[0], HeldOut):
         yield Problem("stopping", "trials are stopped by one held-out objective, measured on the way; use `kind: none`")
         return
@@ -221,6 +223,12 @@ def _stopping(sweep: Sweep) -> Iterator[Problem]:
     if every is None or every >= stage.training.steps:
         field = f"stages.{objectives[0].stage}.training.evaluate_every_steps"
         yield Problem("stopping", f"there is nothing to go by before a trial's end; set {field} under `scale`")
+    if isinstance(stopping, Population):
+        if every is not None and (stopping.interval % every or stopping.interval >= stage.training.steps):
+            yield Problem(
+                "stopping.interval", f"is no multiple of evaluate_every_steps ({every}) below {stage.training.steps}"
+            )
+        return
     factor = stage.training.global_batch if stopping.by == "rows" else 1
     first = stopping.first_rung if isinstance(stopping, Asha) else stopping.first_steps
     if first >= stage.training.steps * factor:
@@ -236,6 +244,20 @@ def points(sweep: Sweep) -> list[Values]:
         every = product(*(_every(of) for of in spec.space.values()))
         known += [dict(zip(spec.space, values, strict=True)) for values in every]
     return [point for number, point in enumerate(known) if point not in known[:number]]
+
+
+def _population(sweep: Sweep) -> Iterator[Problem]:
+    """What cannot change while a model is trained."""
+    stage = sweep.spec.objectives[0].stage
+    for path, distribution in sweep.spec.space.items():
+        changes = any(path.startswith(f"stages.{stage}.{part}.") for part in ("training", "objective"))
+        if not changes or not isinstance(distribution, Uniform | LogUniform):
+            yield Problem(
+                f"space.{path}",
+                f"pbt changes values on the way: uniform and log_uniform of the training or objective of '{stage}'",
+            )
+    if sweep.spec.conditions or sweep.spec.search.sampler == "grid":
+        yield Problem("stopping", "pbt takes neither conditions nor a grid")
 
 
 def grid_size(sweep: Sweep) -> int:
