@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
+from sweeps import BATCH, COMPACT, DISTILL, JOBS, LR, MLM, OUTPUT, make, refused, url
 
 from compactbio.launch.failures import is_out_of_memory
 from compactbio.launch.sweep_fit import fit_trials
@@ -20,37 +20,6 @@ from compactbio.spec.plan import plan_batch
 from compactbio.spec.sweep import Asha
 from compactbio.spec.sweep_check import is_sweep, load_sweep
 from compactbio.spec.trials import Sweep
-
-JOBS = Path(__file__).parents[2] / "jobs"
-DISTILL = "stages.distill"
-MLM, OUTPUT, COMPACT = (f"{DISTILL}.objective.{term}.lambda" for term in ("mlm", "output", "compact"))
-LR, BATCH = f"{DISTILL}.training.lr", f"{DISTILL}.training.global_batch"
-
-
-def make(folder: Path, **changes: Any) -> Path:
-    """A sweep over the quickstart."""
-    values = {
-        "name": "small",
-        "base": str(JOBS / "quickstart.yaml"),
-        "scale": {"cluster.num_workers": 1, f"{DISTILL}.training.evaluate_every_steps": 4},
-        "space": {
-            MLM: {"kind": "log_uniform", "low": 0.1, "high": 10},
-            OUTPUT: {"kind": "log_uniform", "low": 0.5, "high": 50},
-            BATCH: {"kind": "choice", "values": [16, 32, 64]},
-        },
-        "objectives": [{"kind": "held_out", "stage": "distill"}],
-        "budget": {"trials": 6},
-        **changes,
-    }
-    path = folder / "sweep.yaml"
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
-    return path
-
-
-def refused(folder: Path, **changes: Any) -> str:
-    with pytest.raises(SpecError) as caught:
-        load_sweep(make(folder, **changes))
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("path", sorted(JOBS.glob("sweeps/*.yaml")), ids=lambda path: path.stem)
@@ -180,10 +149,6 @@ def test_lambdas_are_scaled_to_a_sum_those_of_the_base_too(tmp_path: Path) -> No
         terms = sweep.job(values).training_stages()["distill"].objective.terms()
         assert [terms["mlm"].weight, terms["output"].weight] == pytest.approx(expected)
         assert terms["compact"].weight == 3.0  # not searched
-
-
-def url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'study.db'}"
 
 
 def test_the_study_alone_says_what_is_left_to_do(tmp_path: Path) -> None:
