@@ -86,8 +86,14 @@ def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None) -> 
 
 
 def check_sweep(sweep: Sweep) -> None:
-    """Looks at the base as before a run of its own, and at every student that the space can make of it."""
+    """Looks at the base as before a run of its own, at every student that the space can make of it, and at what the
+    search reads and writes."""
+    from compactbio.launch.sweep_study import check_database, earlier_outcomes
+
     preflight.check(sweep.base)
+    earlier_outcomes(sweep)
+    if sweep.spec.search.study is not None:
+        check_database(sweep.spec.search.study)
     for path, distribution in sweep.spec.space.items():
         if ".training." in path or ".tuning." in path:
             continue

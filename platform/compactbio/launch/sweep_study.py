@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import JsonValue
 
@@ -65,20 +66,14 @@ class SearchStudy:
 
     def __init__(self, sweep: Sweep, name: str, url: str) -> None:
         """Opens the study, or makes it. Raises SpecError where the database cannot be used."""
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._sweep = sweep
-        try:
-            storage = optuna.storages.RDBStorage(url)
-            self._study = optuna.create_study(
-                storage=storage,
-                study_name=name,
-                directions=[objective.direction for objective in sweep.spec.objectives],
-                pruner=_pruner(sweep),
-                load_if_exists=True,
-            )
-        except Exception as error:  # whatever the driver of the database says
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise SpecError.at("search.study", f"the database {url} cannot be used: {reason}") from None
+        self._study = optuna.create_study(
+            storage=check_database(url),
+            study_name=name,
+            directions=[objective.direction for objective in sweep.spec.objectives],
+            pruner=_pruner(sweep),
+            load_if_exists=True,
+        )
         before = self._study.get_trials(deepcopy=False)
         self._study.sampler = _sampler(sweep, len(before))
         self._begun = [trial for trial in before if trial.state == TrialState.RUNNING]
@@ -216,6 +211,16 @@ class SearchStudy:
 
     def _forget(self, number: int) -> None:
         del self._live[number], self._reported[number]
+
+
+def check_database(url: str) -> RDBStorage:
+    """The database at a URL. Raises SpecError where it cannot be used."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        return RDBStorage(url)
+    except Exception as error:  # whatever the driver of the database says
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SpecError.at("search.study", f"the database {url} cannot be used: {reason}") from None
 
 
 def earlier_outcomes(sweep: Sweep) -> list[Outcome]:
