@@ -50,41 +50,26 @@ def job(model: Path, corpus: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
-class Job:
-    """A job in a folder of its own, run by `compactbio run` processes, one at a time."""
+class Command:
+    """`compactbio` processes in a folder of their own, one at a time."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], spec: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.environment = environment
         self._log = folder / "log"
-        (folder / "job.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
 
     def start(self, *arguments: str) -> None:
-        """`compactbio run` with the job's file, or with other arguments."""
-        command = [sys.executable, "-m", "compactbio.launch.cli", "run", *(arguments or ("job.yaml",))]
+        """The command with these arguments."""
+        command = [sys.executable, "-m", "compactbio.launch.cli", *arguments]
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
             )
 
-    def resume(self, *arguments: str) -> None:
-        self.start("--resume", str(self.run), *arguments)
-
-    @property
-    def run(self) -> Path:
-        [run] = self.folder.glob("runs/faulty-*")
-        return run
-
     @property
     def log(self) -> str:
         return self._log.read_text()
-
-    @property
-    def newest(self) -> int:
-        """The step of the newest checkpoint."""
-        names = [path.name for path in self.folder.glob("runs/faulty-*/distill/checkpoints/step-*")]
-        return max((int(name.removeprefix("step-")) for name in names), default=0)
 
     def until(self, condition: Callable[[], Any], what: str, seconds: float = 240.0) -> None:
         give_up = time.monotonic() + seconds
@@ -93,22 +78,12 @@ class Job:
             assert time.monotonic() < give_up, f"no {what} in {seconds} s:\n{self.log}"
             time.sleep(0.1)
 
-    def until_saved(self, step: int) -> None:
-        self.until(lambda: self.newest >= step, f"checkpoint of step {step}")
-
-    def workers(self) -> list[psutil.Process]:
-        """The Ray Train workers that this job started."""
-        return [child for child in self._family() if "RayTrainWorker" in " ".join(child.cmdline())]
-
-    def _family(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def kill_driver(self) -> None:
         """SIGKILL, and until the processes that it started are gone, Ray's agents excepted, which take minutes."""
-        family = [each for each in self._family() if "Agent" not in " ".join(each.cmdline())]
+        family = [each for each in self.family() if "Agent" not in " ".join(each.cmdline())]
         self.process.kill()
         self.process.wait()
         _, alive = psutil.wait_procs(family, timeout=60)
@@ -121,8 +96,44 @@ class Job:
 
     def close(self) -> None:
         if self.process.poll() is None:
-            for process in [*self._family(), self.process]:
+            for process in [*self.family(), self.process]:
                 process.kill()
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+
+class Job(Command):
+    """A job in a folder of its own, run by `compactbio run` processes, one at a time."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], spec: dict[str, Any]) -> None:
+        super().__init__(folder, environment)
+        (folder / "job.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+
+    def start(self, *arguments: str) -> None:
+        """`compactbio run` with the job's file, or with other arguments."""
+        super().start("run", *(arguments or ("job.yaml",)))
+
+    def resume(self, *arguments: str) -> None:
+        self.start("--resume", str(self.run), *arguments)
+
+    @property
+    def run(self) -> Path:
+        [run] = self.folder.glob("runs/faulty-*")
+        return run
+
+    @property
+    def newest(self) -> int:
+        """The step of the newest checkpoint."""
+        names = [path.name for path in self.folder.glob("runs/faulty-*/distill/checkpoints/step-*")]
+        return max((int(name.removeprefix("step-")) for name in names), default=0)
+
+    def until_saved(self, step: int) -> None:
+        self.until(lambda: self.newest >= step, f"checkpoint of step {step}")
+
+    def workers(self) -> list[psutil.Process]:
+        """The Ray Train workers that this job started."""
+        return [child for child in self.family() if "RayTrainWorker" in " ".join(child.cmdline())]
 
     def weights(self) -> dict[str, torch.Tensor]:
         return load_file(self.run / "distill" / "model" / "model.safetensors")

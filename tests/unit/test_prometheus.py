@@ -76,6 +76,20 @@ def test_a_report_is_published_under_its_terms(run: Run) -> None:
     assert not [name for name, _, _ in seen if "agreement" in name]
 
 
+def test_the_trials_of_a_sweep_are_published_each_under_its_own_stage(run: Run) -> None:
+    trial = Journal(run.folder / "trial-0003" / "distill")
+    trial.start("distill", {})
+    trial.metrics({"loss": 2.0}, 4, num_steps=10)
+    run.stage.metrics({"loss": 3.0}, 5, num_steps=10)
+    seen = run.seen()
+    stage = "trial-0003/distill"
+    assert (seen["compactbio_running", stage, ""], seen["compactbio_steps", stage, ""]) == (1.0, 4.0)
+    assert (seen["compactbio_loss_nats", stage, ""], seen["compactbio_loss_nats", "distill", ""]) == (2.0, 3.0)
+    trial.end("KILLED")
+    assert run.seen()["compactbio_running", stage, ""] == 0.0
+    assert run.seen()["compactbio_running", "distill", ""] == 1.0
+
+
 def test_times_restarts_and_the_end(run: Run) -> None:
     later = 4e9
     run.stage.metrics({metrics.CHECKPOINT_TIME.name: later}, 7)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ray
 
-from compactbio.launch.failures import JobFailedError, causes
+from compactbio.launch.failures import JobFailedError, causes, is_out_of_memory
 from compactbio.launch.stopping import StoppedError, Stopping
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Cluster, JobSpec
@@ -156,7 +156,8 @@ def _growing(cluster: Cluster, num_workers: int, stopping: Stopping, note: Calla
 def _of_machines(error: Exception) -> bool:
     """Whether an attempt failed because something went away, and not because of what was computed."""
     found = causes(error)
-    return not any(isinstance(cause, SpecError) for cause in found) and any(map(_is_loss, found))
+    computed = any(isinstance(cause, SpecError) or (is_out_of_memory(cause) and not _of_ray(cause)) for cause in found)
+    return not computed and any(map(_is_loss, found))
 
 
 def _no_room(error: Exception) -> bool:

@@ -70,7 +70,7 @@ def run_cells(cells: list[Cell], *, num_cpus: int, use_gpu: bool) -> list[CellRe
     A cell that fails does not stop the others; its error is in its folder. Raises JobFailedError when they are done,
     or the SpecError that a cell raised.
     """
-    task = _run_cell.options(num_cpus=num_cpus, num_gpus=1 if use_gpu else 0)
+    task = ray.remote(_behind_teacher).options(num_cpus=num_cpus, num_gpus=1 if use_gpu else 0)
     waiting: dict[Path, ray.ObjectRef] = {}
     for cell in cells:
         waiting[cell.folder] = task.remote(cell, waiting[cell.teacher] if cell.teacher is not None else None)
@@ -96,9 +96,13 @@ def _failure(failed: Mapping[Path, RayTaskError]) -> Exception:
     return JobFailedError(f"cells failed: {names}; the first of {reason}; each has the whole error in its {ERROR_FILE}")
 
 
-@ray.remote
-def _run_cell(cell: Cell, teacher: CellResult | None) -> CellResult:
+def _behind_teacher(cell: Cell, teacher: CellResult | None) -> CellResult:
     """`teacher` makes Ray wait for the teacher's cell."""
+    return run_tracked(cell)
+
+
+def run_tracked(cell: Cell) -> CellResult:
+    """The result of a cell, computed in this process under a journal of its own; read where it has ended before."""
     if has_ended(cell.folder):
         return CellResult(**json.loads((cell.folder / RESULT_FILE).read_text(encoding="utf-8")))
     journal = Journal(cell.folder)

@@ -19,9 +19,12 @@ from compactbio.launch.failures import JobFailedError
 from compactbio.launch.measure_command import measure
 from compactbio.launch.options import ManyValues, data_option, overrides_option, spec_argument
 from compactbio.launch.stopping import StoppedError
-from compactbio.spec.base import SpecError
+from compactbio.launch.sweep_folder import is_sweep_folder, resumed_sweep
+from compactbio.spec.base import Section, SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.load import load, load_values
+from compactbio.spec.sweep import SweepSpec
+from compactbio.spec.sweep_check import is_sweep, load_sweep
 
 if TYPE_CHECKING:
     from compactbio.launch.run import RunResult
@@ -45,7 +48,10 @@ class _Commands(click.Group):
             click.echo(f"compactbio: {error}", err=True)
             sys.exit(FAILED)
         except StoppedError:
-            click.echo("compactbio: stopped as asked; to go on: compactbio run --resume RUN", err=True)
+            click.echo(
+                "compactbio: stopped as asked; to go on: compactbio run --resume RUN, or sweep --resume NAME",
+                err=True,
+            )
             sys.exit(STOPPED)
         except KeyboardInterrupt:
             click.echo("compactbio: interrupted", err=True)
@@ -137,11 +143,51 @@ def evaluate(
 
 
 @main.command()
+@click.argument("spec", type=click.Path(path_type=Path), required=False)
+@overrides_option
+@data_option
+@_storage
+@click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="NAME", help="Go on with this sweep: folder or name."
+)
+def sweep(spec: Path | None, overrides: tuple[str, ...], storage: Path, resume: Path | None) -> None:
+    """Search the values that SPEC lets vary, or with --resume go on with a sweep that was stopped or killed."""
+    folder = None
+    if resume is not None and (spec is not None or overrides):
+        raise click.UsageError("a sweep goes on as it is; leave out SPEC and --set")
+    if resume is not None:
+        searched, folder = resumed_sweep(resume, storage)
+    elif spec is not None:
+        searched = load_sweep(spec, list(overrides))
+    else:
+        raise click.UsageError("name a SPEC, or a sweep with --resume")
+    environment.allow_downloads(searched.base.online)
+    from compactbio.launch.sweep import run_sweep
+
+    result = run_sweep(searched, Console(stderr=True), resume=folder)
+    click.echo(f"\n{result.table}\n")
+    click.echo(f"report    {result.folder / 'report' / 'index.html'}")
+    for job in result.jobs:
+        click.echo(f"job       compactbio run {job}")
+    click.echo(f"study     optuna-dashboard {result.study}")
+    click.echo(f"tracking  {result.tracking_uri}, experiment {result.experiment}")
+    if not result.tracked:
+        click.echo(f"MLflow has not taken everything; when it is back: compactbio track {result.folder}", err=True)
+
+
+@main.command()
 @spec_argument
 @overrides_option
 @data_option
 def plan(spec: Path, overrides: tuple[str, ...]) -> None:
-    """Resolve SPEC and print what it comes to, without training."""
+    """Resolve SPEC, a job or a sweep, and print what it comes to, without training."""
+    if is_sweep(spec):
+        searched = load_sweep(spec, list(overrides))
+        environment.allow_downloads(False)
+        from compactbio.launch.sweep_plan import describe_sweep
+
+        click.echo(describe_sweep(searched))
+        return
     job = load(spec, list(overrides))
     environment.allow_downloads(False)
     from compactbio.launch.plan import describe
@@ -176,10 +222,11 @@ def doctor() -> None:
 @main.command()
 @_run_argument
 def report(run_folder: Path) -> None:
-    """Write the report of a finished run anew, and print its table."""
+    """Write the report of a finished run or sweep anew, and print its table."""
     from compactbio.reporting.page import write_report
+    from compactbio.reporting.sweep_page import write_sweep_report
 
-    click.echo(write_report(run_folder))
+    click.echo(write_sweep_report(run_folder) if is_sweep_folder(run_folder) else write_report(run_folder))
     click.echo(f"\nreport    {run_folder / 'report' / 'index.html'}")
 
 
@@ -226,11 +273,11 @@ def predict(model: str, text: str, question: str | None, online: bool) -> None:
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["job", "corpus"]), default="job")
+@click.argument("kind", type=click.Choice(["job", "corpus", "sweep"]), default="job")
 def schema(kind: str) -> None:
     """Print the JSON schema of specs, for editors that complete and check YAML."""
-    described = JobSpec if kind == "job" else CorpusJob
-    click.echo(json.dumps(described.model_json_schema(by_alias=True), indent=2))
+    kinds: dict[str, type[Section]] = {"job": JobSpec, "corpus": CorpusJob, "sweep": SweepSpec}
+    click.echo(json.dumps(kinds[kind].model_json_schema(by_alias=True), indent=2))
 
 
 @main.command()

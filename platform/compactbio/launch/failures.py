@@ -10,6 +10,7 @@ from pathlib import Path
 from compactbio.spec.base import SpecError
 
 ERROR_FILE = "error.txt"
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory")
 
 
 class JobFailedError(RuntimeError):
@@ -43,6 +44,15 @@ def _reason(cause: BaseException) -> str:
     if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"no space left for what it writes ({last}). What is finished is kept: make room and start it again"
     return f"{type(cause).__name__}: {last}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a worker had too little memory, on a GPU or a CPU, or was ended by Ray for that."""
+    for cause in causes(error):
+        lacks = isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
+        if lacks or (isinstance(cause, RuntimeError) and any(mark in str(cause) for mark in _NO_MEMORY)):
+            return True
+    return False
 
 
 def _first_of_its_own(found: list[BaseException]) -> BaseException:

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 
 from compactbio.launch import environment
-from compactbio.launch.options import SpreadCommand
+from compactbio.launch.options import ManyValues
 from compactbio.spec.base import SpecError
 from compactbio.spec.evaluation import CostGrid, Runtime
 
@@ -18,7 +18,7 @@ _GRID = CostGrid()
 _COUNT = click.IntRange(min=1)
 
 
-@click.command(cls=SpreadCommand)
+@click.command(cls=ManyValues)
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True)
 @click.option("--batch", "batches", type=_COUNT, multiple=True, default=_GRID.batches, show_default=True, help="Rows.")
 @click.option(

@@ -3,36 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
 from compactbio.spec.references import DATA_ROOT
-
-
-class SpreadCommand(click.Command):
-    """A command whose repeatable options take several values at once: `--batch 1 8` is `--batch 1 --batch 8`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses the arguments, spread out."""
-        several = {
-            name for each in self.params if isinstance(each, click.Option) and each.multiple for name in each.opts
-        }
-        return super().parse_args(ctx, list(_spread(args, several)))
-
-
-def _spread(args: list[str], several: set[str]) -> Iterator[str]:
-    option, first = "", True
-    for arg in args:
-        if arg.startswith("-"):
-            option, first = (arg, True) if arg in several else ("", True)
-        elif option:
-            if not first:
-                yield option
-            first = False
-        yield arg
-
 
 spec_argument = click.argument("spec", type=click.Path(path_type=Path))
 overrides_option = click.option(

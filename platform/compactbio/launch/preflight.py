@@ -22,6 +22,9 @@ from compactbio.spec.job import STAGE_PREFIX, Cluster, Distill, Finetune, JobSpe
 from compactbio.spec.references import locate
 from compactbio.spec.students import FromShape
 
+Absent = Mapping[str, Mapping[str, str]]
+"""Of every fine-tuning stage the tasks that have no data here, and what to do about it."""
+
 
 @dataclass(frozen=True)
 class TaskSizes:
@@ -46,8 +49,7 @@ class Preflight:
     tasks: Mapping[str, Mapping[str, TaskSizes]]
     """Of every fine-tuning stage the tasks that have data here."""
 
-    absent: Mapping[str, Mapping[str, str]]
-    """Of every fine-tuning stage the tasks that have none, and what to do about it."""
+    absent: Absent
 
 
 def check(spec: JobSpec, *, planning: bool = False) -> Preflight:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,13 @@ from compactbio.tracking.journal import Follower
 def say(console: Console, text: str) -> None:
     """Prints a line as it is: neither coloured nor broken nor read as markup."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def say_absent(console: Console, absent: Mapping[str, Mapping[str, str]]) -> None:
+    """Prints, by stage, which tasks are left out and what to do about it."""
+    for stage, tasks in absent.items():
+        for task, message in tasks.items():
+            say(console, f"{stage}: task {task} is left out, its data are not here\n{message}")
 
 
 class Display:

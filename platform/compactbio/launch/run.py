@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from compactbio.launch import environment, preflight, stages
 from compactbio.launch.failures import failures
-from compactbio.launch.gauges import RayGauges
-from compactbio.launch.progress import Display, Repeating, say
+from compactbio.launch.following import Following, open_store
+from compactbio.launch.progress import Display, say, say_absent
 from compactbio.launch.ray_session import ray_session
 from compactbio.launch.run_folder import changes, create_run_folder, git_sha, locked, resumed_spec, write_spec
-from compactbio.launch.stopping import StoppedError, Stopping
+from compactbio.launch.stopping import Stopping
 from compactbio.launch.stopping import stopping as listening
+from compactbio.launch.sweep_folder import is_sweep_folder, resumed_sweep
 from compactbio.models.load import quiet_transformers
 from compactbio.reporting.collect import RESULTS_FILE
 from compactbio.reporting.page import write_report
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.tracking.journal import Follower, Journal
-from compactbio.tracking.prometheus import GaugeSink
-from compactbio.tracking.store_uri import TrackingError, tracking_uri
-
-if TYPE_CHECKING:
-    from compactbio.tracking.mlflow_store import MlflowStore
-
-_DISPLAY_EVERY_SECONDS = 0.5
-_TRACK_EVERY_SECONDS = 5.0
-_PUBLISH_EVERY_SECONDS = 2.0
-_PATIENCE_SECONDS = 5.0  # with MLflow, when somebody is about to kill this process
+from compactbio.tracking.store_uri import tracking_uri
 
 
 @dataclass(frozen=True)
@@ -71,18 +62,19 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
         if resume is not None:
             lock.enter_context(locked(resume))
         stack.enter_context(ray_session(spec.cluster, env_vars))
-        store = _open_store(uri, experiment, storage)
+        store = open_store(uri, experiment, storage)
         folder = resume or create_run_folder(spec)
         if resume is None:
             lock.enter_context(locked(folder))
         say(console, f"run folder {folder}")
         stopping = stack.enter_context(listening(folder))
-        following = stack.enter_context(_Following(folder, store, spec, console))
+        display, training_stages = Display(console), spec.training_stages()
+        following = stack.enter_context(
+            Following(folder, store, console, display, recipe=spec.name, training_stages=training_stages)
+        )
         if resume is not None:
             _take_changes(spec, folder)
-        for stage_name, absent in checked.absent.items():
-            for task_name, message in absent.items():
-                say(console, f"{stage_name}: task {task_name} is left out, its data are not here\n{message}")
+        say_absent(console, checked.absent)
         table, models = _run_stages(spec, folder, storage, stopping, checked.absent)
     return RunResult(folder, uri, experiment, table, models, _ui_command(storage, uri), following.complete)
 
@@ -96,72 +88,25 @@ def _take_changes(spec: JobSpec, folder: Path) -> None:
 
 
 def send_journals(folder: Path) -> str:
-    """Sends to MLflow what the journals of a run hold and MLflow does not. Returns where it was sent.
+    """Sends to MLflow what the journals of a run or a sweep hold and MLflow does not. Returns where it was sent.
 
     Raises SpecError where there is no run, and TrackingError where MLflow does not take it.
     """
-    spec = resumed_spec(folder, None, [], allow_changes=False)
     storage = folder.resolve().parent
-    uri = tracking_uri(spec.tracking, storage)
+    if is_sweep_folder(folder):
+        sweep, _ = resumed_sweep(folder, storage)
+        tracking, name = sweep.base.tracking, sweep.spec.name
+    else:
+        spec = resumed_spec(folder, None, [], allow_changes=False)
+        tracking, name = spec.tracking, spec.name
+    uri = tracking_uri(tracking, storage)
     with locked(folder):
-        _open_store(uri, spec.tracking.experiment or spec.name, storage, live=False).catch_up(Follower(folder))
+        open_store(uri, tracking.experiment or name, storage, live=False).catch_up(Follower(folder))
     return uri
 
 
-def _open_store(uri: str, experiment: str, storage: Path, *, live: bool = True) -> MlflowStore:
-    from compactbio.tracking.mlflow_store import MlflowStore
-
-    return MlflowStore(uri, experiment, storage / "mlartifacts", live=live)
-
-
-class _Following:
-    """Shows, tracks and publishes what the journals say, each in a thread of its own, until the end of the block."""
-
-    def __init__(self, folder: Path, store: MlflowStore, spec: JobSpec, console: Console) -> None:
-        self._shown, self._sent, self._published = Follower(folder), Follower(folder), Follower(folder)
-        self._store = store
-        self._gauges = RayGauges()
-        self._sink = GaugeSink(spec.name, folder, spec.training_stages(), self._gauges.publish)
-        self._console = console
-        self._display = Display(console)
-        self.complete = True
-        """Whether MLflow has everything so far."""
-
-    def __enter__(self) -> _Following:
-        self._display.__enter__()
-        self._showing = Repeating(lambda: self._display.catch_up(self._shown), _DISPLAY_EVERY_SECONDS)
-        self._publishing = Repeating(self._publish, _PUBLISH_EVERY_SECONDS)
-        self._tracking = Repeating(self._track, _TRACK_EVERY_SECONDS)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        stopped = kind is not None and issubclass(kind, StoppedError)
-        self._tracking.close(_PATIENCE_SECONDS if stopped else None)
-        self._publishing.close()
-        self._showing.close()
-        self._display.__exit__(kind, *error)
-        if kind is not None and self.complete:
-            self._store.end_open_runs("KILLED" if stopped else "FAILED")
-
-    def _publish(self) -> None:
-        self._sink.catch_up(self._published)
-        self._gauges.send()
-
-    def _track(self) -> None:
-        try:
-            self._store.catch_up(self._sent)
-        except TrackingError as error:
-            if self.complete:
-                say(self._console, f"MLflow does not take the metrics, which wait in the journals: {error}")
-            self.complete = False
-        else:
-            if not self.complete:
-                say(self._console, "MLflow takes the metrics again")
-            self.complete = True
-
-
 def _run_stages(
-    spec: JobSpec, folder: Path, storage: Path, stopping: Stopping, absent: Mapping[str, Mapping[str, str]]
+    spec: JobSpec, folder: Path, storage: Path, stopping: Stopping, absent: preflight.Absent
 ) -> tuple[str, dict[str, str]]:
     """The stages in their order, then the report. Returns its table, and the models that were made."""
     journal = Journal(folder)

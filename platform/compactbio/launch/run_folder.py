@@ -22,8 +22,14 @@ _LOCK_FILE = "lock"
 
 def create_run_folder(spec: JobSpec) -> Path:
     """A new folder NAME-TIME-DIGEST under the spec's storage, with the resolved spec in it."""
-    storage = Path(spec.storage).expanduser().resolve()
-    stem = f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{spec.digest()[:6]}"
+    folder = create_folder(Path(spec.storage).expanduser().resolve(), spec.name, spec.digest())
+    write_spec(spec, folder)
+    return folder
+
+
+def create_folder(storage: Path, name: str, digest: str) -> Path:
+    """A new, empty folder NAME-TIME-DIGEST. Raises SpecError where it cannot be made."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{digest[:6]}"
     for attempt in range(100):
         folder = storage / (stem if attempt == 0 else f"{stem}-{attempt}")
         try:
@@ -32,7 +38,6 @@ def create_run_folder(spec: JobSpec) -> Path:
             continue
         except OSError as error:
             raise SpecError.at("storage", f"cannot make the folder {folder}: {error.strerror}") from None
-        write_spec(spec, folder)
         return folder
     raise SpecError.at("storage", f"no free name for a run folder like {stem} in {storage}")
 

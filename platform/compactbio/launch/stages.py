@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from compactbio.data.benchmarks import read_task
 from compactbio.data.examples import Example, Question, TaggedText
 from compactbio.data.store import MANIFEST, Manifest
 from compactbio.launch.attempts import train_to_the_end
-from compactbio.launch.cells import list_cells, run_cells
+from compactbio.launch.cells import list_cells, run_cells, run_tracked
 from compactbio.launch.corpora import corpus_store
 from compactbio.launch.measure import footprints
 from compactbio.launch.preflight import resolve_model
@@ -60,6 +60,15 @@ def run_training(
 ) -> dict[str, str]:
     """Trains the stages, those that follow each other with one start of Ray Train. Returns the folders of the models
     that they export."""
+    requests, exported = training_requests(spec, names, folder, store, made, tags)
+    train_to_the_end(spec, requests, folder / "ray", stopping, journal)
+    return exported
+
+
+def training_requests(
+    spec: JobSpec, names: list[str], folder: Path, store: Path, made: dict[str, str], tags: dict[str, str]
+) -> tuple[Callable[[int], list[StageRequest]], dict[str, str]]:
+    """What so many workers are asked to do for the stages, and the folders of the models that they will export."""
     exported = {name: str(folder / name / MODEL_FOLDER) for name in names}
     models = {
         name: {
@@ -72,21 +81,31 @@ def run_training(
     def requests(num_workers: int) -> list[StageRequest]:
         return [StageRequest(spec, name, models[name], store, folder / name, tags, num_workers) for name in names]
 
-    train_to_the_end(spec, requests, folder / "ray", stopping, journal)
-    return exported
+    return requests, exported
 
 
 def run_finetune(
-    spec: JobSpec, name: str, section: Finetune, folder: Path, made: dict[str, str], absent: Mapping[str, str]
+    spec: JobSpec,
+    name: str,
+    section: Finetune,
+    folder: Path,
+    made: dict[str, str],
+    absent: Mapping[str, str],
+    *,
+    here: bool = False,
 ) -> dict[str, Any]:
     """Fine-tunes every model on every task for every seed, then measures the models one by one. Tasks in `absent` are
     left out: it says why for each.
 
-    Returns the `cells`, the `footprints` and the `absent` tasks as plain values.
+    With `here` it is all done in this process, one after the other. Returns the `cells`, the `footprints` and the
+    `absent` tasks as plain values.
     """
     cells = list_cells(spec, name, section, folder, made, absent)
-    results = run_cells(cells, num_cpus=spec.cluster.cpus_per_worker, use_gpu=spec.cluster.use_gpu)
-    measured = _measure_all(section, cells) if section.measuring else {}
+    if here:
+        results = [run_tracked(cell) for cell in cells]
+    else:
+        results = run_cells(cells, num_cpus=spec.cluster.cpus_per_worker, use_gpu=spec.cluster.use_gpu)
+    measured = _measure_all(section, cells, here=here) if section.measuring else {}
     journal = Journal(folder)
     for model, found in measured.items():
         figures = {figure: float(value) for figure, value in found.items() if value is not None}
@@ -94,7 +113,7 @@ def run_finetune(
     return {"cells": [asdict(result) for result in results], "footprints": measured, "absent": dict(absent)}
 
 
-def _measure_all(section: Finetune, cells: list[Cell]) -> dict[str, dict[str, float | None]]:
+def _measure_all(section: Finetune, cells: list[Cell], *, here: bool) -> dict[str, dict[str, float | None]]:
     """One model after the other, when nothing else of the job runs."""
     assert section.measuring is not None
     task = cells[0].task
@@ -102,6 +121,8 @@ def _measure_all(section: Finetune, cells: list[Cell]) -> dict[str, dict[str, fl
     sentences = [_text_of(example) for example in read_task(task).test[: section.measuring.sentences]]
     models = {cell.model_name: cell.model for cell in cells}
     max_tokens = tuning.max_tokens if tuning is not None else 128
+    if here:
+        return footprints(models, sentences, section.measuring, max_tokens)
     remote = ray.remote(footprints).options(num_cpus=section.measuring.threads)
     return ray.get(remote.remote(models, sentences, section.measuring, max_tokens))
 

@@ -18,9 +18,10 @@ from compactbio.spec.benchmarks import expand_tasks
 from compactbio.spec.check import corpus_problems, problems
 from compactbio.spec.job import CorpusJob, JobSpec
 
-BASE, SCALE = "base", "scale"
+BASE, SCALE, SPACE = "base", "scale", "space"
 
 SpecT = TypeVar("SpecT", bound=Section)
+ReadT = TypeVar("ReadT")
 
 _FLOAT = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
 
@@ -52,12 +53,12 @@ def load(path: str | Path, overrides: list[str] | None = None) -> JobSpec:
 
     Raises SpecError, which names file, line and dotted path of every problem.
     """
-    return _load(path, overrides, from_raw)
+    return read(path, overrides, from_raw)
 
 
 def load_corpus_job(path: str | Path, overrides: list[str] | None = None) -> CorpusJob:
     """As `load`, for a file that describes a token store."""
-    return _load(path, overrides, lambda raw, lines: _validate(CorpusJob, raw, lines, corpus_problems))
+    return read(path, overrides, lambda raw, lines: validate(CorpusJob, raw, lines, corpus_problems))
 
 
 def load_values(values: dict[str, Any], overrides: list[str]) -> JobSpec:
@@ -70,12 +71,20 @@ def load_values(values: dict[str, Any], overrides: list[str]) -> JobSpec:
 
 def from_raw(raw: dict[str, Any], lines: dict[str, int] | None = None) -> JobSpec:
     """The job that plain values describe; `lines` maps dotted paths to lines of the file that they came from."""
-    return _validate(JobSpec, _with_benchmarks(raw, lines or {}), lines or {}, problems)
+    return validate(JobSpec, _with_benchmarks(raw, lines or {}), lines or {}, problems)
 
 
-def _load(
-    path: str | Path, overrides: list[str] | None, build: Callable[[dict[str, Any], dict[str, int]], SpecT]
-) -> SpecT:
+def read(
+    path: str | Path,
+    overrides: list[str] | None,
+    build: Callable[[dict[str, Any], dict[str, int]], ReadT],
+    *,
+    on_base: bool = True,
+) -> ReadT:
+    """What `build` makes of the plain values of a file, and of the line of each dotted path in it.
+
+    Without `on_base` a `base:` is a value like any other.
+    """
     source = str(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -84,7 +93,7 @@ def _load(
         raise SpecError([Problem("", f"cannot read the spec: {reason}")], source) from None
     try:
         raw, lines = _parse(text)
-        if BASE in raw:
+        if on_base and BASE in raw:
             raw, lines = _on_base(raw, lines, Path(path).parent)
         for override in overrides or []:
             _override(raw, override)
@@ -95,9 +104,10 @@ def _load(
         raise SpecError(error.problems, source) from None
 
 
-def _validate(
+def validate(
     kind: type[SpecT], raw: dict[str, Any], lines: dict[str, int], check: Callable[[SpecT], list[Problem]]
 ) -> SpecT:
+    """The section of that kind that plain values describe. Raises SpecError with lines, also for what `check` finds."""
     try:
         spec = kind.model_validate_json(json.dumps(raw))  # JSON mode: strict types, yet a list is a tuple
     except ValidationError as error:
@@ -171,16 +181,17 @@ def _on_base(raw: dict[str, Any], lines: dict[str, int], folder: Path) -> tuple[
     merged = {**base, **own, "stages": {**stages[0], **stages[1]}}
     told = {}
     for path, value in scale.items():
-        before = _put(merged, str(path), value)
+        before = put(merged, str(path).split("."), value)
         told[str(path)] = f"{json.dumps(value)} instead of {json.dumps(before)}"
     merged[SCALE] = told
     moved = {path.removeprefix(f"{SCALE}."): line for path, line in lines.items() if path.startswith(f"{SCALE}.")}
     return merged, {**lines, **moved}
 
 
-def _put(raw: dict[str, Any], path: str, value: Any) -> Any:
-    """Sets one dotted path, in which a number is a place in a list. Returns what stood there."""
-    *sections, key = path.split(".")
+def put(raw: dict[str, Any], keys: list[str], value: Any) -> Any:
+    """Sets the value behind some keys, of which a number may be a place in a list. Returns what stood there."""
+    path = ".".join(keys)
+    *sections, key = keys
     here: Any = raw
     for section in sections:
         if isinstance(here, dict) and here.get(section) is None:
@@ -211,7 +222,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise SpecError.at(path, f"the value '{text}' is not YAML") from None
-    _put(raw, path, value)
+    section, _, rest = path.partition(".")
+    put(raw, [section, rest] if section in (SCALE, SPACE) and rest else path.split("."), value)
 
 
 def _problem(kind: type[Section], raw: Any, details: ErrorDetails, lines: dict[str, int]) -> Problem:

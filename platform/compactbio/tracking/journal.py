@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["start", "params", "metrics", "artifact", "model", "note", "end"]
+Status = Literal["FINISHED", "FAILED", "KILLED"]
 FILE_NAME = "journal.jsonl"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -77,10 +78,10 @@ class Journal:
         if "model" not in self._kinds:
             self._append("model", {"path": str(path), "name": name, "tags": dict(tags)})
 
-    def end(self) -> None:
-        """The run is over."""
+    def end(self, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
+        """The run is over, and known by further tags."""
         if not self._ended:
-            self._append("end", {"status": "FINISHED"})
+            self._append("end", {"status": status, "tags": dict(tags or {})})
             self._ended = True
 
     def sync(self) -> bool:

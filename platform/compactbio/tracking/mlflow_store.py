@@ -126,6 +126,8 @@ class MlflowStore:
                 case "model":
                     self._register(run_id, Path(event["path"]), event["name"], event["tags"])
                 case "end":
+                    for name, value in event.get("tags", {}).items():
+                        self._client.set_tag(run_id, name, value)
                     self._client.set_terminated(run_id, event["status"], end_time=_milliseconds(event))
                     self._open.discard(run_id)
 

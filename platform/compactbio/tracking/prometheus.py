@@ -81,7 +81,7 @@ _BY_NAME = {metric.name: gauge for metric, gauge in BY_METRIC.items()}
 
 
 class GaugeSink:
-    """Publishes what the journals of one run say."""
+    """Publishes what the journals of one run say, or of a sweep, whose trials have the same training stages."""
 
     def __init__(self, recipe: str, run: Path, training_stages: Collection[str], publish: Publish) -> None:
         self._recipe = recipe
@@ -100,14 +100,14 @@ class GaugeSink:
                         self._start(stage, event)
                     case "metrics":
                         self._metrics(stage, event)
-                    case "end" if stage in self._training_stages:
+                    case "end" if self._trains(stage):
                         self._set(RUNNING, stage, 0.0)
 
     def _start(self, stage: str, event: Mapping[str, Any]) -> None:
         """Sets what rules compare with, before there is anything to report."""
         if not stage:
             self._set(RESTARTS, stage, 0.0)
-        elif stage in self._training_stages:
+        elif self._trains(stage):
             for gauge, value in ((RUNNING, 1.0), (SKIPPED_STEPS, 0.0)):
                 self._set(gauge, stage, value)
             for gauge in (REPORT_TIME, CHECKPOINT_TIME):
@@ -122,9 +122,12 @@ class GaugeSink:
                 if name.startswith(prefix):
                     self._set(gauge, stage, value, name.removeprefix(prefix))
                     break
-        if event["num_steps"] and stage in self._training_stages:
+        if event["num_steps"] and self._trains(stage):
             self._set(STEPS, stage, event["step"])
             self._set(REPORT_TIME, stage, event["time"])
+
+    def _trains(self, stage: str) -> bool:
+        return stage.rpartition("/")[2] in self._training_stages
 
     def _set(self, gauge: Gauge, stage: str, value: float, term: str | None = None) -> None:
         labels = {"recipe": self._recipe, "run": self._run.name, "stage": stage}

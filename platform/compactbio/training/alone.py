@@ -14,6 +14,7 @@ from torch import distributed
 from compactbio.training.profile import StepProfile, profile_steps
 from compactbio.training.requests import StageRequest
 from compactbio.training.stage import build_stage
+from compactbio.training.worker import train_stages
 
 
 def profile_alone(request: StageRequest, num_steps: int) -> StepProfile:
@@ -26,6 +27,12 @@ def profile_alone(request: StageRequest, num_steps: int) -> StepProfile:
         found = profile_steps(stage, num_steps, seed=request.spec.seed)
         stage.engine.close()
     return found
+
+
+def train_alone(requests: list[StageRequest]) -> None:
+    """Runs training stages as their only worker, in a process group of this process."""
+    use_gpu = requests[0].spec.cluster.use_gpu
+    train_stages(requests, 0, torch.device("cuda", 0) if use_gpu else torch.device("cpu"))
 
 
 @contextmanager

