@@ -8,7 +8,6 @@ import math
 import statistics
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -210,10 +209,8 @@ def _run(request: TrialRequest, stopping: Stopping, journal: Journal) -> dict[st
 
 def _own_spec(request: TrialRequest) -> JobSpec:
     """The trial's spec, with the micro-batch that it was given when it ran before."""
-    with suppress(FileNotFoundError):
-        (request.folder / SPEC_FILE).stat()
-        return load(request.folder / SPEC_FILE)
-    return request.spec
+    path = request.folder / SPEC_FILE
+    return load(path) if path.is_file() else request.spec
 
 
 def _train(
