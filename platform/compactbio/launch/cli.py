@@ -15,17 +15,14 @@ from rich.console import Console
 from compactbio import __version__
 from compactbio.launch import environment
 from compactbio.launch.data_commands import data, vocab
+from compactbio.launch.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, STOPPED
 from compactbio.launch.failures import JobFailedError
 from compactbio.launch.options import data_option, overrides_option, spec_argument
 from compactbio.launch.stopping import StoppedError
+from compactbio.launch.submit_commands import jobs, submit
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.load import load
-
-FAILED = 1
-BAD_INPUT = 2
-STOPPED = 75  # "try again later" in sysexits.h
-INTERRUPTED = 130
 
 
 class _Commands(click.Group):
@@ -73,7 +70,10 @@ def main() -> None:
 @data_option
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with the run in this folder.")
 @click.option("--allow-changes", is_flag=True, help="Go on although SPEC or --set changes the run's spec.")
-def run(spec: Path | None, overrides: tuple[str, ...], resume: Path | None, allow_changes: bool) -> None:
+@click.option("--name", help="What the new run's folder is called; NAME-TIME-DIGEST when left out.")
+def run(
+    spec: Path | None, overrides: tuple[str, ...], resume: Path | None, allow_changes: bool, name: str | None
+) -> None:
     """Run the job that SPEC describes, or with --resume go on with a run that was stopped or killed."""
     from compactbio.launch.run_folder import resumed_spec
 
@@ -87,7 +87,7 @@ def run(spec: Path | None, overrides: tuple[str, ...], resume: Path | None, allo
     environment.allow_downloads(job.online)
     from compactbio.launch.run import run_job
 
-    result = run_job(job, Console(stderr=True), resume=resume)
+    result = run_job(job, Console(stderr=True), resume=resume, name=name)
     if result.table:
         click.echo(f"\n{result.table}\n")
     click.echo(f"report    {result.folder / 'report' / 'index.html'}")
@@ -180,6 +180,8 @@ def schema(kind: str) -> None:
 
 main.add_command(data)
 main.add_command(vocab)
+main.add_command(submit)
+main.add_command(jobs)
 
 
 if __name__ == "__main__":

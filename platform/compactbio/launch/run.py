@@ -52,9 +52,9 @@ class RunResult:
     """Whether MLflow has everything."""
 
 
-def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> RunResult:
-    """Runs every stage of a job, tracks it, and writes its report; with `resume` in the folder of a run that was
-    stopped, from where that one came to.
+def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None, name: str | None = None) -> RunResult:
+    """Runs every stage of a job, tracks it, and writes its report, in a new folder called `name` where that is given;
+    with `resume` in the folder of a run that was stopped, from where that one came to.
 
     Raises SpecError before anything is written where the job cannot be run as it is, and later JobFailedError, or
     StoppedError where it was asked to stop.
@@ -69,7 +69,7 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
             lock.enter_context(locked(resume))
         stack.enter_context(ray_session(spec.cluster, env_vars))
         store = _open_store(uri, experiment, storage)
-        folder = resume or create_run_folder(spec)
+        folder = resume or create_run_folder(spec, name)
         if resume is None:
             lock.enter_context(locked(folder))
         say(console, f"run folder {folder}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,16 +15,22 @@ import yaml
 
 from compactbio.reporting.collect import SPEC_FILE
 from compactbio.spec.base import Problem, SpecError
-from compactbio.spec.job import JobSpec
+from compactbio.spec.job import CorpusJob, JobSpec
 from compactbio.spec.load import load
 
 _LOCK_FILE = "lock"
+GIT_SHA = "COMPACTBIO_GIT_SHA"
 
 
-def create_run_folder(spec: JobSpec) -> Path:
-    """A new folder NAME-TIME-DIGEST under the spec's storage, with the resolved spec in it."""
+def folder_stem(spec: JobSpec | CorpusJob) -> str:
+    """NAME-TIME-DIGEST: what a new run is called."""
+    return f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{spec.digest()[:6]}"
+
+
+def create_run_folder(spec: JobSpec, name: str | None = None) -> Path:
+    """A new folder, NAME-TIME-DIGEST unless it is named, under the spec's storage, with the resolved spec in it."""
     storage = Path(spec.storage).expanduser().resolve()
-    stem = f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{spec.digest()[:6]}"
+    stem = name or folder_stem(spec)
     for attempt in range(100):
         folder = storage / (stem if attempt == 0 else f"{stem}-{attempt}")
         try:
@@ -76,13 +83,18 @@ def resumed_spec(folder: Path, spec: Path | None, overrides: list[str], *, allow
 
 
 def git_sha() -> str:
-    """The commit of the code that runs, `-dirty` behind it where files differ; `unknown` outside a checkout."""
+    """The commit of the code that runs, `-dirty` behind it where files differ; `unknown` outside a checkout.
+
+    Code that was sent to a cluster has left its checkout; then the environment says it.
+    """
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
+    if GIT_SHA in os.environ:
+        return os.environ[GIT_SHA]
     try:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):

@@ -56,12 +56,26 @@ def load(path: str | Path, overrides: list[str] | None = None) -> JobSpec:
 
 def load_corpus_job(path: str | Path, overrides: list[str] | None = None) -> CorpusJob:
     """As `load`, for a file that describes a token store."""
-    return _load(path, overrides, lambda raw, lines: _validate(CorpusJob, raw, lines, corpus_problems))
+    return _load(path, overrides, _corpus_from_raw)
+
+
+def load_any(path: str | Path, overrides: list[str] | None = None) -> JobSpec | CorpusJob:
+    """As `load`, for a file that describes whatever can be submitted."""
+    return _load(path, overrides, lambda raw, lines: _builder(raw)(raw, lines))
 
 
 def from_raw(raw: dict[str, Any], lines: dict[str, int] | None = None) -> JobSpec:
     """The job that plain values describe; `lines` maps dotted paths to lines of the file that they came from."""
     return _validate(JobSpec, raw, lines or {}, problems)
+
+
+def _corpus_from_raw(raw: dict[str, Any], lines: dict[str, int]) -> CorpusJob:
+    return _validate(CorpusJob, raw, lines, corpus_problems)
+
+
+def _builder(raw: dict[str, Any]) -> Callable[[dict[str, Any], dict[str, int]], JobSpec | CorpusJob]:
+    """What makes a spec of these values: their kind shows in the sections that they have."""
+    return _corpus_from_raw if "corpus" in raw and "stages" not in raw else from_raw
 
 
 def _load(
