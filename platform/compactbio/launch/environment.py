@@ -30,9 +30,14 @@ _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # which Ray sets for the driver of 
 _CPU = {"DS_ACCELERATOR": "cpu"}
 
 
+def is_submitted() -> bool:
+    """Whether this process is the driver of a job that was submitted to a Ray cluster."""
+    return _JOB_CONFIG in os.environ
+
+
 def cluster_address(section: Cluster) -> str | None:
     """The Ray cluster to join: the spec's, or the one that this process is a job of. None: Ray is to be started."""
-    return section.address or (os.environ.get("RAY_ADDRESS") if _JOB_CONFIG in os.environ else None)
+    return section.address or (os.environ.get("RAY_ADDRESS") if is_submitted() else None)
 
 
 def prepare_driver() -> None:

@@ -16,7 +16,7 @@ from compactbio.launch import environment, preflight, stages
 from compactbio.launch.failures import failures
 from compactbio.launch.progress import Display, Repeating, say
 from compactbio.launch.ray_session import ray_session
-from compactbio.launch.run_folder import create_run_folder, git_sha, locked, resumed_spec, write_spec
+from compactbio.launch.run_folder import check_lasts, create_run_folder, git_sha, locked, resumed_spec, write_spec
 from compactbio.launch.stopping import StoppedError, Stopping
 from compactbio.launch.stopping import stopping as listening
 from compactbio.models.load import quiet_transformers
@@ -61,6 +61,8 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None, name
     """
     env_vars = environment.for_workers(use_gpu=spec.cluster.use_gpu, online=spec.online)
     quiet_transformers()
+    if environment.is_submitted() and resume is None:
+        check_lasts(spec.storage)
     preflight.check(spec)
     storage = resume.parent if resume is not None else Path(spec.storage).expanduser().resolve()
     uri, experiment = tracking_uri(spec.tracking, storage), spec.tracking.experiment or spec.name

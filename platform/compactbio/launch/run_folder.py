@@ -22,6 +22,16 @@ _LOCK_FILE = "lock"
 GIT_SHA = "COMPACTBIO_GIT_SHA"
 
 
+def check_lasts(storage: str) -> None:
+    """Raises SpecError where what a submitted job makes would lie in the folder that it was shipped into."""
+    if not Path(storage).expanduser().is_absolute():
+        raise SpecError.at(
+            "storage",
+            f"'{storage}' would lie in a folder that Ray deletes; name one that all nodes see by its whole path "
+            "(--set storage=/...)",
+        )
+
+
 def folder_stem(spec: JobSpec | CorpusJob) -> str:
     """NAME-TIME-DIGEST: what a new run is called."""
     return f"{spec.name}-{time.strftime('%Y%m%d-%H%M%S')}-{spec.digest()[:6]}"

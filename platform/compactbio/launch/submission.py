@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import shlex
 import time
 import urllib.error
@@ -16,7 +17,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from compactbio.launch.exit_codes import FAILED, STOPPED
-from compactbio.launch.run_folder import GIT_SHA, folder_stem, git_sha
+from compactbio.launch.run_folder import GIT_SHA, check_lasts, folder_stem, git_sha
 from compactbio.launch.shipping import SPEC_NAME, Shipment
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec
@@ -54,12 +55,7 @@ def order_of(spec: JobSpec | CorpusJob, data: str | None) -> Order:
 
     Raises SpecError where what it makes would be lost.
     """
-    if not PurePosixPath(spec.storage).is_absolute():
-        raise SpecError.at(
-            "storage",
-            f"'{spec.storage}' would lie in a folder that Ray deletes; name one that all nodes see by its whole path "
-            "(--set storage=/...)",
-        )
+    check_lasts(spec.storage)
     options = f" --data {shlex.quote(data)}" if data else ""
     metadata = {"job_name": f"{spec.name}-{spec.digest()}", _TASK: spec.digest()}
     return Order(folder_stem(spec), f"{RUN_COMMANDS[type(spec)]} {SPEC_NAME}{options}", metadata, None)
@@ -80,6 +76,7 @@ def connect(address: str) -> JobSubmissionClient:
     """The jobs of the cluster whose dashboard is at `address`. Raises SpecError where it cannot be used."""
     address = address if "://" in address else f"http://{address}"
     _check_is_ray(address)
+    logging.getLogger("ray").setLevel(logging.WARNING)
     from ray.job_submission import JobSubmissionClient
 
     with _refusals(address):
