@@ -20,11 +20,13 @@ from compactbio.launch.run_folder import check_lasts, create_run_folder, git_sha
 from compactbio.launch.stopping import StoppedError, Stopping
 from compactbio.launch.stopping import stopping as listening
 from compactbio.models.load import quiet_transformers
-from compactbio.reporting.collect import RESULTS_FILE
-from compactbio.reporting.page import write_report
+from compactbio.reporting.collect import RESULTS_FILE, SPEC_FILE, collect, headline
+from compactbio.reporting.page import REPORT_FOLDER, write_report
 from compactbio.spec.job import Finetune, JobSpec
+from compactbio.spec.lineage import stage_tags
 from compactbio.tracking.journal import Follower, Journal
 from compactbio.tracking.store_uri import TrackingError, tracking_uri
+from compactbio.training.requests import MODEL_FOLDER
 
 if TYPE_CHECKING:
     from compactbio.tracking.mlflow_store import MlflowStore
@@ -144,40 +146,55 @@ def _run_stages(spec: JobSpec, folder: Path, storage: Path, stopping: Stopping) 
     """The stages in their order, then the report. Returns its table, and the models that were made."""
     journal = Journal(folder)
     tags = {"recipe": spec.name, "spec_digest": spec.digest(), "git_sha": git_sha(), "python": sys.version.split()[0]}
-    tags |= {"teacher": spec.teacher} if spec.teacher else {}
-    journal.start(folder.name, tags)
+    tags |= {"job": folder.name}
+    journal.start(folder.name, tags | {"kind": "job", "seed": str(spec.seed)} | _teacher(spec))
     journal.params(spec.flat())
     journal.artifact(folder / "spec.yaml")
     results: dict[str, object] = {"name": spec.name, "digest": spec.digest(), "git_sha": tags["git_sha"]}
     made: dict[str, str] = {}
     store: Path | None = None
     if spec.corpus is not None or spec.store is not None:
-        with _tracked(folder / "corpus", "corpus", tags) as corpus_journal:
+        with _tracked(folder / "corpus", "corpus", tags | {"stage": "corpus", "kind": "corpus"}) as corpus_journal:
             store, manifest = stages.run_corpus(spec, corpus_journal, storage)
         tags["data_fingerprint"] = manifest.fingerprint
+        journal.tags({"data_fingerprint": manifest.fingerprint})
         results["corpus"] = asdict(manifest)
     for names in stages.groups(spec):
         section = spec.stages[names[0]]
         if isinstance(section, Finetune):
-            with _tracked(folder / names[0], names[0], tags) as stage_journal:
+            with _tracked(folder / names[0], names[0], tags | stage_tags(spec, names[0])) as stage_journal:
                 stage_journal.params(section.flat())
-                results[names[0]] = stages.run_finetune(spec, names[0], section, folder / names[0], made)
+                results[names[0]] = stages.run_finetune(spec, names[0], section, folder / names[0], made, tags)
         else:
             assert store is not None
             with failures(" + ".join(names), folder):
                 made |= stages.run_training(spec, names, folder, store, made, tags, stopping, journal.note)
     (folder / RESULTS_FILE).write_text(json.dumps(results))
     table = write_report(folder)
-    journal.artifact(folder / "report")
+    _publish(spec, folder, journal)
     journal.end()
     return table, made
+
+
+def _publish(spec: JobSpec, folder: Path, journal: Journal) -> None:
+    """The report as an artifact of the job, and beside spec and card of each model; what came of it as metrics."""
+    journal.artifact(folder / REPORT_FOLDER)
+    journal.metrics(headline(collect(folder)))
+    for name in spec.training_stages():
+        made = Journal(folder / name)
+        for path in (folder / SPEC_FILE, folder / name / MODEL_FOLDER / "README.md", folder / REPORT_FOLDER):
+            made.artifact(path)
+
+
+def _teacher(spec: JobSpec) -> dict[str, str]:
+    return {"teacher": spec.teacher} if spec.teacher else {}
 
 
 @contextmanager
 def _tracked(folder: Path, name: str, tags: dict[str, str]) -> Iterator[Journal]:
     """The journal of a stage that the driver runs, begun and ended."""
     journal = Journal(folder)
-    journal.start(name, {**tags, "stage": name})
+    journal.start(name, tags)
     with failures(name, folder):
         yield journal
     journal.end()

@@ -17,8 +17,10 @@ from compactbio.launch.attempts import train_to_the_end
 from compactbio.launch.corpora import corpus_store
 from compactbio.launch.preflight import resolve_model
 from compactbio.launch.stopping import Stopping
+from compactbio.spec import lineage
 from compactbio.spec.evaluation import Measuring
 from compactbio.spec.job import Finetune, JobSpec
+from compactbio.spec.lineage import stage_tags
 from compactbio.tracking.journal import Journal, has_ended
 from compactbio.training.requests import MODEL_FOLDER, RESULT_FILE, Cell, CellResult, StageRequest
 
@@ -76,7 +78,9 @@ def run_training(
     return exported
 
 
-def run_finetune(spec: JobSpec, name: str, section: Finetune, folder: Path, made: dict[str, str]) -> dict[str, Any]:
+def run_finetune(
+    spec: JobSpec, name: str, section: Finetune, folder: Path, made: dict[str, str], tags: dict[str, str]
+) -> dict[str, Any]:
     """Fine-tunes every model on every task, each in a Ray task of its own, then measures the models one by one.
 
     Returns the `cells` and the `footprints` as plain values.
@@ -89,6 +93,7 @@ def run_finetune(spec: JobSpec, name: str, section: Finetune, folder: Path, made
             task=task,
             tuning=section.tuning,
             seed=spec.seed,
+            tags={**tags, **stage_tags(spec, name), "model": model_name, "student": lineage.model_name(spec, model)},
             threads=spec.cluster.cpus_per_worker,
             online=spec.online,
             folder=folder / f"{model_name}-{task_name}",
@@ -114,7 +119,7 @@ def _run_cell(cell: Cell) -> CellResult:
     if has_ended(cell.folder):
         return CellResult(**json.loads((cell.folder / RESULT_FILE).read_text()))
     journal = Journal(cell.folder)
-    journal.start(f"{cell.model_name}-{cell.task_name}", {"stage": "finetune", "model": cell.model_name})
+    journal.start(f"{cell.model_name}-{cell.task_name}", {**cell.tags, "task": cell.task_name})
     journal.params({"task": cell.task_name, "seed": cell.seed, **cell.tuning.model_dump()})
     from compactbio.training.finetune import run_cell
 

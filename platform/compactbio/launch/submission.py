@@ -76,9 +76,9 @@ def connect(address: str) -> JobSubmissionClient:
     """The jobs of the cluster whose dashboard is at `address`. Raises SpecError where it cannot be used."""
     address = address if "://" in address else f"http://{address}"
     _check_is_ray(address)
-    logging.getLogger("ray").setLevel(logging.WARNING)
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray").setLevel(logging.WARNING)  # whose import has set it
     with _refusals(address):
         client = JobSubmissionClient(address)
         client.list_jobs()  # the first answer that a token is needed for

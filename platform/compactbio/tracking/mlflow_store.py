@@ -22,6 +22,9 @@ from compactbio.tracking.store_uri import TrackingError
 _METRICS_A_CALL = 1000  # limits of the tracking server's log-batch call
 _PARAMS_A_CALL = 100
 _LONGEST_PARAM = 6000
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens it on runs, not on traces
+CANDIDATE = "candidate"
+"""The alias of a registered model's newest version."""
 JOURNAL_TAG = "compactbio.journal"
 """The tag by which a run is found again: its folder, and below it that of the part."""
 
@@ -83,7 +86,9 @@ class MlflowStore:
         if self._experiment_id is None:
             found = self._client.get_experiment_by_name(self._experiment)
             self._experiment_id = (
-                found.experiment_id if found else self._client.create_experiment(self._experiment, self._location)
+                found.experiment_id
+                if found
+                else self._client.create_experiment(self._experiment, self._location, tags=_EXPERIMENT_TAGS)
             )
         return self._experiment_id
 
@@ -119,6 +124,9 @@ class MlflowStore:
             self._client.log_batch(run_id, metrics=points[start : start + _METRICS_A_CALL])
         for event in events:
             match event["kind"]:
+                case "tags":
+                    for tag, value in event["values"].items():
+                        self._client.set_tag(run_id, tag, value)
                 case "params":
                     self._send_params(run_id, event["values"])
                 case "artifact":
@@ -166,9 +174,16 @@ class MlflowStore:
             )
         with suppress(MlflowException):  # it is there already
             self._client.create_registered_model(name)
-        self._client.create_model_version(
-            name, info.model_uri, run_id, tags=dict(tags), model_id=info.model_id, await_creation_for=0
+        version = self._client.create_model_version(
+            name,
+            info.model_uri,
+            run_id,
+            tags=dict(tags),
+            description=(folder / "README.md").read_text(encoding="utf-8"),
+            model_id=info.model_id,
+            await_creation_for=0,
         )
+        self._client.set_registered_model_alias(name, CANDIDATE, version.version)
 
 
 def _milliseconds(event: Mapping[str, Any]) -> int:

@@ -53,6 +53,9 @@ class Cell:
     task: OntologyTask
     tuning: Tuning
     seed: int
+    tags: dict[str, str]
+    """What its run is tracked under."""
+
     threads: int
     online: bool
     folder: Path
