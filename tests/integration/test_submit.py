@@ -16,8 +16,10 @@ import pytest
 import yaml
 from cluster_head import Head
 from conftest import ROOT
-from faults import REPORTED, job
+from faults import REPORT, job
 from mlflow import MlflowClient
+
+STEPS = 3000  # enough for what happens to the job before it ends
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
 
 @pytest.fixture(scope="module")
 def distillation(head: Head, tiny_model: Path, tiny_corpus: Path) -> Path:
-    spec = {**job(tiny_model, tiny_corpus), "storage": str(head.folder / "runs")}
+    spec = {**job(tiny_model, tiny_corpus, steps=STEPS), "storage": str(head.folder / "runs")}
     path = head.folder / "job.yaml"
     path.write_text(yaml.safe_dump(spec, sort_keys=False))
     return path
@@ -142,7 +144,12 @@ def test_a_job_outlives_its_terminal_and_its_head(head: Head, distillation: Path
     assert f"the same is running as {first['job']}" in refused.stderr
 
     before = _newest(run)
+    terminal = head.follow("jobs", "logs", first["job"], "--follow")
+    time.sleep(5)
     head.stop()
+    said, _ = terminal.communicate(timeout=60)
+    assert terminal.returncode == 1
+    assert "the connection to" in said and "Traceback" not in said, said
     head.start()
     assert first["job"] not in head.compactbio("jobs", "list").stdout
     second = _submitted(head.compactbio("submit", "--resume", str(run)))
@@ -163,4 +170,7 @@ def test_a_job_outlives_its_terminal_and_its_head(head: Head, distillation: Path
     experiment = client.get_experiment_by_name("faulty")
     assert experiment is not None
     [stage] = client.search_runs([experiment.experiment_id], "tags.stage = 'distill'")
-    assert [point.step for point in client.get_metric_history(stage.info.run_id, "loss")] == REPORTED
+    assert [point.step for point in client.get_metric_history(stage.info.run_id, "loss")] == [
+        1,
+        *range(REPORT, STEPS + 1, REPORT),
+    ]

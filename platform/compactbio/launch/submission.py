@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from compactbio.launch.exit_codes import FAILED, STOPPED
+from compactbio.launch.failures import JobFailedError
 from compactbio.launch.run_folder import GIT_SHA, check_lasts, folder_stem, git_sha
 from compactbio.launch.shipping import SPEC_NAME, Shipment
 from compactbio.spec.base import SpecError
@@ -122,15 +123,29 @@ def run_folder(spec: JobSpec | CorpusJob | None, order: Order, job_id: str) -> s
 
 
 def follow(client: JobSubmissionClient, job_id: str, write: Callable[[str], None]) -> int:
-    """Hands on the job's log until it has ended. Returns the exit code that says how."""
+    """Hands on the job's log until it has ended. Returns the exit code that says how.
 
-    async def lines() -> None:
+    Raises JobFailedError where the connection breaks.
+    """
+    import aiohttp
+
+    async def lines() -> int:
+        length = 0
         async for chunk in client.tail_job_logs(job_id):
             write(chunk)
+            length += len(chunk)
+        return length
 
-    with _refusals(client.get_address()):
-        asyncio.run(lines())
-        return exit_code(until_ended(client, job_id))
+    try:
+        length = asyncio.run(lines())
+        job = until_ended(client, job_id)
+        write(client.get_job_logs(job_id)[length:])  # the last lines, which Ray may not have handed on
+    except (OSError, RuntimeError, aiohttp.ClientError) as error:
+        raise JobFailedError(
+            f"the connection to {client.get_address()} broke ({_first_line(error)}); unless its head is gone the job "
+            f"goes on: compactbio jobs logs {job_id} --follow"
+        ) from None
+    return exit_code(job)
 
 
 def until_ended(client: JobSubmissionClient, job_id: str) -> JobDetails:
@@ -208,7 +223,7 @@ def _refusals(address: str) -> Iterator[None]:
             f"{address} does not take the token; set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to "
             "the cluster's",
         ) from None
-    except (ConnectionError, OSError) as error:
+    except OSError as error:
         raise SpecError.at("--address", f"the connection to {address} broke: {_first_line(error)}") from None
 
 
