@@ -17,7 +17,8 @@ from compactbio.launch import environment
 from compactbio.launch.data_commands import data, vocab
 from compactbio.launch.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, STOPPED
 from compactbio.launch.failures import JobFailedError
-from compactbio.launch.options import data_option, overrides_option, spec_argument
+from compactbio.launch.options import data_option, overrides_option, spec_argument, storage_option
+from compactbio.launch.run_commands import models, runs
 from compactbio.launch.stopping import StoppedError
 from compactbio.launch.submit_commands import jobs, submit
 from compactbio.spec.base import SpecError
@@ -43,15 +44,6 @@ class _Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("compactbio: interrupted", err=True)
             sys.exit(INTERRUPTED)
-
-
-_storage = click.option(
-    "--storage",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="The folder of the runs.",
-)
 
 
 _run_argument = click.argument("run_folder", type=click.Path(path_type=Path))
@@ -155,17 +147,18 @@ def track(run_folder: Path) -> None:
 
 
 @main.command()
-@_storage
+@storage_option
 @click.option("--port", type=int, default=5000, show_default=True)
 def ui(storage: Path, port: int) -> None:
-    """Start the MLflow UI on the store of these runs."""
-    from compactbio.tracking.store_uri import tracking_uri
+    """Start the MLflow UI on the store of these runs, and say where else to look."""
+    from compactbio.launch.neighbours import neighbours
+    from compactbio.tracking.store_uri import existing_store
 
-    uri = tracking_uri(Tracking(), storage)
-    if uri.startswith("sqlite:") and not (storage / "mlflow.db").exists():
-        raise SpecError.at("--storage", f"there is no MLflow store in {storage}; run a job first, or name its storage")
+    uri = existing_store(Tracking(), storage)
     page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"  # else it opens on traces of agents
     click.echo(f"MLflow UI on {page} (store {uri}); stop it with Ctrl-C")
+    for line in neighbours(storage):
+        click.echo(line)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--port", str(port)]
     sys.exit(subprocess.call(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}))
 
@@ -182,6 +175,8 @@ main.add_command(data)
 main.add_command(vocab)
 main.add_command(submit)
 main.add_command(jobs)
+main.add_command(runs)
+main.add_command(models)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,14 @@ overrides_option = click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the spec."
 )
 
+storage_option = click.option(
+    "--storage",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="The folder of the runs.",
+)
+
 
 def _set_data_root(context: click.Context, parameter: click.Parameter, value: Path | None) -> None:
     if value is not None:
