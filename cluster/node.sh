@@ -28,7 +28,7 @@ start_node() {
   setsid "$ray" start --block --disable-usage-stats "$@" >"$state/node.log" 2>&1 </dev/null &
   local pid=$!
   echo "$pid" >"$state/pid"
-  for _ in $(seq 240); do
+  for _ in $(seq 600); do
     if grep -q "block forever" "$state/node.log"; then
       return
     fi

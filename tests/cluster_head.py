@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 
 from conftest import ROOT
@@ -56,6 +57,14 @@ class Head:
         """What Ray wrote: logs, metadata, what was shipped."""
         return [path for path in self._short.rglob("*") if path.is_file() and not path.is_symlink()]
 
+    def ask(self, path: str) -> str:
+        """What the dashboard answers to somebody who has the token."""
+        token = (self.folder / ".ray" / "auth_token").read_text()
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text: str = answer.read().decode()
+        return text
+
     def compactbio(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs the command in the head's folder, with further environment variables."""
         return self.run([*COMMAND, *arguments], **environment)
@@ -82,7 +91,7 @@ class Head:
         )
 
     def _script(self, command: list[str], environment: dict[str, str]) -> str:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

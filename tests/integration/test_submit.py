@@ -25,9 +25,11 @@ STEPS = 3000  # enough for what happens to the job before it ends
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     started = Head(tmp_path_factory.mktemp("head"))
-    started.start()
-    yield started
-    started.close()
+    try:
+        started.start()
+        yield started
+    finally:
+        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +132,34 @@ def test_rays_own_command_runs_a_job_on_its_cluster(head: Head, distillation: Pa
     assert len(list(Path(where).glob("faulty-*/distill/model/model.safetensors"))) == 1
 
 
+def test_secrets_of_the_environment_are_nowhere_to_be_read(head: Head, distillation: Path) -> None:
+    planted = "planted-0f3a9c"
+    secrets = {
+        "HF_TOKEN": f"{planted}-token",
+        "MLFLOW_TRACKING_URI": f"http://somebody:{planted}-password@127.0.0.1:9",  # nothing answers: errors name it
+    }
+    head.stop()
+    head.start(**secrets)
+    refused = head.compactbio("submit", str(distillation), "--set", f"tracking.uri={secrets['MLFLOW_TRACKING_URI']}")
+    assert refused.returncode == 2
+    assert "an address with a password" in refused.stderr
+    storage = head.folder / "runs with secrets"
+    overrides = ["stages.distill.training.steps=2", f"storage={storage}"]
+    options = [part for override in overrides for part in ("--set", override)]
+    done = head.compactbio("submit", str(distillation), *options, "--follow", **secrets)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "MLflow does not take the metrics" in done.stdout
+    assert "tracking  http://***@127.0.0.1:9" in done.stdout
+    said = [text for each in (refused, done) for text in (each.stdout, each.stderr)]
+    said += [head.ask(path) for path in ("/api/jobs/", "/api/cluster_status", "/api/v0/actors", "/nodes?view=details")]
+    assert not any(planted in text for text in said)
+    files = [path for path in [*head.session_files(), *storage.rglob("*")] if path.is_file()]
+    assert len(files) > 50
+    assert [str(path) for path in files if planted.encode() in path.read_bytes()] == []
+    head.stop()
+    head.start()
+
+
 @pytest.mark.faults
 def test_a_job_outlives_its_terminal_and_its_head(head: Head, distillation: Path) -> None:
     first = _submitted(head.compactbio("submit", str(distillation)))
@@ -160,7 +190,7 @@ def test_a_job_outlives_its_terminal_and_its_head(head: Head, distillation: Path
     assert f"{second['job']} is stopped" in stopped.stdout
     said, _ = terminal.communicate(timeout=60)
     assert terminal.returncode == 75, said
-    assert "stopped as asked" in said
+    assert "stopped as asked" in said, said
 
     third = head.compactbio("submit", "--resume", str(run), "--follow")
     assert third.returncode == 0, third.stdout + third.stderr

@@ -24,6 +24,7 @@ from compactbio.launch.submit_commands import jobs, submit
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.load import load
+from compactbio.spec.secrets import without_password
 
 
 class _Commands(click.Group):
@@ -155,12 +156,16 @@ def ui(storage: Path, port: int) -> None:
     from compactbio.tracking.store_uri import existing_store
 
     uri = existing_store(Tracking(), storage)
-    page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"  # else it opens on traces of agents
-    click.echo(f"MLflow UI on {page} (store {uri}); stop it with Ctrl-C")
     for line in neighbours(storage):
         click.echo(line)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--port", str(port)]
-    sys.exit(subprocess.call(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}))
+    if uri.startswith(("http://", "https://")):
+        click.echo(f"MLflow UI on {without_password(uri)}")
+        return
+    page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"  # else it opens on traces of agents
+    click.echo(f"MLflow UI on {page} (store {without_password(uri)}); stop it with Ctrl-C")
+    settings = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port)]
+    sys.exit(subprocess.call(command, env={**os.environ, **settings}))
 
 
 @main.command()

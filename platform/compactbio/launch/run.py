@@ -24,6 +24,7 @@ from compactbio.reporting.collect import RESULTS_FILE, SPEC_FILE, collect, headl
 from compactbio.reporting.page import REPORT_FOLDER, write_report
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.spec.lineage import stage_tags
+from compactbio.spec.secrets import without_password
 from compactbio.tracking.journal import Follower, Journal
 from compactbio.tracking.store_uri import TrackingError, tracking_uri
 from compactbio.training.requests import MODEL_FOLDER
@@ -82,7 +83,8 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None, name
         if resume is not None:
             write_spec(spec, folder)
         table, models = _run_stages(spec, folder, storage, stopping)
-    return RunResult(folder, uri, experiment, table, models, _ui_command(storage, uri), following.complete)
+    shown = without_password(uri)
+    return RunResult(folder, shown, experiment, table, models, _ui_command(storage, shown), following.complete)
 
 
 def send_journals(folder: Path) -> str:
@@ -95,7 +97,7 @@ def send_journals(folder: Path) -> str:
     uri = tracking_uri(spec.tracking, storage)
     with locked(folder):
         _open_store(uri, spec.tracking.experiment or spec.name, storage, live=False).catch_up(Follower(folder))
-    return uri
+    return without_password(uri)
 
 
 def _open_store(uri: str, experiment: str, storage: Path, *, live: bool = True) -> MlflowStore:

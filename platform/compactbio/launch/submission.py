@@ -32,6 +32,7 @@ _STOP_SECONDS = 600  # Ray gives a job 3 to end in by itself; ours writes a chec
 _DRIVER_BYTES = 1024**3
 _ON_THE_HEAD = {"node:__internal_head__": 0.001}
 _TASK = "task"
+_TALKERS = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
 RUN_COMMANDS = {JobSpec: "run", CorpusJob: "data build"}
 """The command that does what a spec of each kind describes."""
 
@@ -79,7 +80,8 @@ def connect(address: str) -> JobSubmissionClient:
     _check_is_ray(address)
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.WARNING)  # whose import has set it
+    for name in _TALKERS:
+        logging.getLogger(name).setLevel(logging.WARNING)  # which their import has set lower
     with _refusals(address):
         client = JobSubmissionClient(address)
         client.list_jobs()  # the first answer that a token is needed for

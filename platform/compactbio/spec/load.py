@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from compactbio.spec.base import Problem, Section, SpecError
 from compactbio.spec.check import corpus_problems, problems
 from compactbio.spec.job import CorpusJob, JobSpec
+from compactbio.spec.secrets import password_problems
 
 BASE, SCALE = "base", "scale"
 
@@ -107,7 +108,7 @@ def _validate(
         spec = kind.model_validate_json(json.dumps(raw))  # JSON mode: strict types, yet a list is a tuple
     except ValidationError as error:
         raise SpecError([_problem(kind, raw, details, lines) for details in error.errors()]) from None
-    if found := check(spec):
+    if found := [*password_problems(spec), *check(spec)]:
         raise SpecError([Problem(p.path, p.message, _line(p.path, lines)) for p in found])
     return spec
 

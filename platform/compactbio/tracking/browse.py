@@ -11,6 +11,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from compactbio.spec.base import SpecError
+from compactbio.spec.secrets import without_password
 
 Points = list[tuple[int, float]]
 _MOST_CHILDREN = 1000
@@ -55,8 +56,10 @@ class Browser:
         try:
             self._client = MlflowClient(tracking_uri=uri)
             self._experiments = [each.experiment_id for each in self._client.search_experiments()]
-        except (MlflowException, OSError) as error:
-            raise SpecError.at("--storage", f"MLflow cannot be read: {str(error).splitlines()[0]}") from None
+        except Exception as error:  # whatever the client, its driver or a server says
+            raise SpecError.at(
+                "--storage", without_password(f"MLflow cannot be read: {str(error).splitlines()[0]}")
+            ) from None
 
     def jobs(self, *, recipe: str | None, tags: dict[str, str], scores: list[str], most: int) -> list[Found]:
         """The newest jobs of a recipe, with these tags, whose metrics fulfil conditions like `NAME >= 0.5`.
@@ -95,8 +98,8 @@ class Browser:
         return [
             Version(
                 found.name,
-                found.version,
-                tuple(sorted(alias for alias, at in aliases[found.name].items() if at == found.version)),
+                str(found.version),
+                tuple(sorted(alias for alias, at in aliases[found.name].items() if str(at) == str(found.version))),
                 found.tags,
             )
             for found in self._client.search_model_versions(condition)

@@ -16,6 +16,7 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from compactbio.spec.base import SpecError
+from compactbio.spec.secrets import without_password
 from compactbio.tracking.journal import Follower
 from compactbio.tracking.store_uri import TrackingError
 
@@ -55,8 +56,8 @@ class MlflowStore:
             if not uri.startswith(("http://", "https://")):
                 self._connect()
         except (MlflowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise SpecError.at("tracking.uri", f"MLflow at {uri} cannot be used: {reason}") from None
+            reason = without_password(str(error).splitlines()[0])
+            raise SpecError.at("tracking.uri", f"MLflow at {without_password(uri)} cannot be used: {reason}") from None
 
     def catch_up(self, follower: Follower) -> None:
         """Sends what the journals hold beyond what was sent before. Raises TrackingError; what failed comes again.
@@ -69,7 +70,8 @@ class MlflowStore:
                     self._start(folder, events[0])
                 self._send(self._runs[folder], events)
         except Exception as error:  # whatever the client, its driver or a server says: a run does not fail of it
-            raise TrackingError((str(error).splitlines() or [type(error).__name__])[0]) from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise TrackingError(without_password(reason)) from error
 
     def run_id(self, folder: Path) -> str:
         """The MLflow run of the journal in `folder`."""
