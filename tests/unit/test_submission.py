@@ -43,7 +43,8 @@ def test_a_folder_beyond_what_is_shipped_is_refused(tmp_path: Path) -> None:
 
 def test_every_kind_of_spec_has_its_command() -> None:
     job = order_of(load_any(JOBS / "quickstart.yaml", ["storage=/shared"]), "/data of all")
-    assert job.command == f"run {SPEC_NAME} --data '/data of all'"
+    assert job.command == f"run {SPEC_NAME} --name {{job}} --data '/data of all'"
+    assert job.run == "/shared/{job}"
     assert job.stem.startswith("quickstart-")
     corpus = order_of(load_any(JOBS / "data" / "pubmed.yaml", ["storage=/shared"]), None)
     assert corpus.command == f"data build {SPEC_NAME}"

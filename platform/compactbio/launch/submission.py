@@ -33,8 +33,8 @@ _DRIVER_BYTES = 1024**3
 _ON_THE_HEAD = {"node:__internal_head__": 0.001}
 _TASK = "task"
 _TALKERS = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
-RUN_COMMANDS = {JobSpec: "run", CorpusJob: "data build"}
-"""The command that does what a spec of each kind describes."""
+RUN_COMMANDS = {JobSpec: f"run {SPEC_NAME} --name {{job}}", CorpusJob: f"data build {SPEC_NAME}"}
+"""The command that does what a spec of each kind describes; a run is called as its job."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Order:
     """What its id begins with."""
 
     command: str
-    """Arguments of `compactbio`."""
+    """Arguments of `compactbio`; `{job}` in them is the id of the job."""
 
     metadata: dict[str, str]
     run: str | None
-    """The folder of its run on the cluster; None where it has none, or where the id has to be known first."""
+    """The folder of its run on the cluster, with `{job}` in it as above; None where it has none."""
 
 
 def order_of(spec: JobSpec | CorpusJob, data: str | None) -> Order:
@@ -60,7 +60,8 @@ def order_of(spec: JobSpec | CorpusJob, data: str | None) -> Order:
     check_lasts(spec.storage)
     options = f" --data {shlex.quote(data)}" if data else ""
     metadata = {"job_name": f"{spec.name}-{spec.digest()}", _TASK: spec.digest()}
-    return Order(folder_stem(spec), f"{RUN_COMMANDS[type(spec)]} {SPEC_NAME}{options}", metadata, None)
+    run = f"{spec.storage}/{{job}}" if isinstance(spec, JobSpec) else None
+    return Order(folder_stem(spec), RUN_COMMANDS[type(spec)] + options, metadata, run)
 
 
 def order_to_resume(run: str, data: str | None) -> Order:
@@ -97,11 +98,10 @@ def submit(client: JobSubmissionClient, order: Order, shipment: Shipment, *, aga
         _refuse_twice(client, order)
     for attempt in range(100):
         job_id = order.stem if attempt == 0 else f"{order.stem}-{attempt}"
-        name = f" --name {job_id}" if order.command.startswith("run") and order.run is None else ""
         try:
             with _refusals(client.get_address()):
                 sent: str = client.submit_job(
-                    entrypoint=f"exec python -m compactbio.launch.cli {order.command}{name}",
+                    entrypoint=f"exec python -m compactbio.launch.cli {order.command.replace('{job}', job_id)}",
                     submission_id=job_id,
                     metadata=order.metadata,
                     runtime_env={
@@ -117,11 +117,6 @@ def submit(client: JobSubmissionClient, order: Order, shipment: Shipment, *, aga
             if "already exists" not in str(error):
                 raise SpecError.at("--address", f"the cluster did not take the job: {_first_line(error)}") from None
     raise SpecError.at("--again", f"no free name for a job like {order.stem}")
-
-
-def run_folder(spec: JobSpec | CorpusJob | None, order: Order, job_id: str) -> str | None:
-    """Where on the cluster the run of a job lies; a corpus has none."""
-    return f"{spec.storage}/{job_id}" if isinstance(spec, JobSpec) else order.run
 
 
 def follow(client: JobSubmissionClient, job_id: str, write: Callable[[str], None]) -> int:
@@ -184,8 +179,8 @@ def _refuse_twice(client: JobSubmissionClient, order: Order) -> None:
         same = (job.metadata or {}).get(_TASK) == wanted or job.submission_id == PurePosixPath(wanted).name
         if same and not job.status.is_terminal():
             raise SpecError.at(
-                "SPEC" if order.run is None else "--resume",
-                f"the same is {job.status.lower()} as {job.submission_id}; to do it once more beside that: --again",
+                "--again",
+                f"the same is {job.status.lower()} as {job.submission_id}; with this it is done once more beside that",
             )
 
 

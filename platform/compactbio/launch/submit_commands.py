@@ -62,8 +62,8 @@ def submit(
             click.echo(f"          and without {len(shipment.left_out) - _LARGEST_LIST} more", err=True)
         job_id = submission.submit(client, order, shipment, again=again)
     click.echo(f"job       {job_id}")
-    if run := submission.run_folder(loaded, order, job_id):
-        click.echo(f"run       {run}")
+    if order.run is not None:
+        click.echo(f"run       {order.run.replace('{job}', job_id)}")
     if follow:
         _follow(address, job_id)
     click.echo(f"log       compactbio jobs logs {job_id} --follow --address {address}", err=True)
