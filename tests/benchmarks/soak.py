@@ -4,6 +4,7 @@
 
 Workers and drivers are killed with SIGKILL at random moments. Prints what was killed when, how long it took until the
 next step was reported, how many steps were done again, and memory and open files of driver and workers over time.
+Exits with 1 unless weights and steps are those of the undisturbed run and neither memory nor files grew.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import conftest
 import faults
+
+GROWTH = 1.15
+"""More than this between the first third of the kills and the last is a leak."""
 
 
 def main() -> None:
@@ -45,15 +49,17 @@ def main() -> None:
         print(f"undisturbed: {time.monotonic() - started:.0f} s for {options.steps} steps")
         spec["cluster"] = {"max_failures": options.kills}
         broken = faults.Job(folder / "broken", environment, spec)
-        soak(broken, draw, options.kills)
+        flat = soak(broken, draw, options.kills)
         same = faults.same_weights(calm, broken)
         steps = [step for step, _ in broken.history("loss")]
         once = steps == [step for step, _ in calm.history("loss")]
         print(f"the undisturbed run's weights: {'yes' if same else 'NO'}; every step once: {'yes' if once else 'NO'}")
-        sys.exit(0 if same and once else 1)
+        print(f"memory and open files flat: {'yes' if flat else 'NO'}")
+        sys.exit(0 if same and once and flat else 1)
 
 
-def soak(job: faults.Job, draw: random.Random, kills: int) -> None:
+def soak(job: faults.Job, draw: random.Random, kills: int) -> bool:
+    """Kills; says whether memory and files of the last third are those of the first."""
     job.start()
     recoveries, redone, usage = [], [], []
     for number in range(kills):
@@ -82,6 +88,9 @@ def soak(job: faults.Job, draw: random.Random, kills: int) -> None:
     print(f"{len(recoveries)} kills, medians: {statistics.median(recoveries):.0f} s to go on, {again:.0f} steps again")
     for number, *values in usage:
         print("before kill {:>2}: driver {:.0f} MiB, {} files; worker {:.0f} MiB, {} files".format(number + 1, *values))
+    third = max(1, len(usage) // 3)
+    columns = list(zip(*(values for _, *values in usage), strict=True))
+    return all(statistics.median(some[-third:]) <= GROWTH * statistics.median(some[:third]) for some in columns)
 
 
 def reported(job: faults.Job) -> int:

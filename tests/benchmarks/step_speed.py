@@ -1,6 +1,7 @@
 """Speed and memory of a training step, beside the same step as the recipes' published scripts compute it.
 
-    python tests/benchmarks/step_speed.py speed  [--recipes distilbiobert ...] [--pairs 5] [--rows 24] [--data DIR]
+    python tests/benchmarks/step_speed.py speed  [--recipes distilbiobert ...] [--pairs 5] [--rows 24]
+        [--teacher-precision bf16] [--data DIR]
     python tests/benchmarks/step_speed.py memory [...]
     python tests/benchmarks/step_speed.py overhead [--pairs 5]
 
@@ -11,7 +12,8 @@ padded to the longest of the micro-batch. Both take the same rows with the same 
 
 `memory`: the highest resident memory of a process that trains for two steps, above what weights and optimiser take.
 
-`overhead`: tokens a second of a job on Ray Train and DeepSpeed (one worker, ZeRO 0), and of a bare loop over its step.
+`overhead`: tokens a second of a job on Ray Train and DeepSpeed (one worker and two, ZeRO 0), of a bare loop over its
+step, and of that loop with every step in a journal.
 """
 
 from __future__ import annotations
@@ -42,7 +44,7 @@ from compactbio.launch import environment
 from compactbio.models.load import load_tokenizer, quiet_transformers
 from compactbio.spec.job import JobSpec
 from compactbio.spec.load import load
-from compactbio.tracking.journal import series
+from compactbio.tracking.journal import Journal, series
 from compactbio.training.alone import group_of_one
 from compactbio.training.engine import LocalEngine
 from compactbio.training.loop import Span, steps
@@ -74,7 +76,7 @@ def make_teacher(folder: Path, data: Path) -> Path:
     return folder
 
 
-def recipe_spec(recipe: str, teacher: Path, rows: int) -> JobSpec:
+def recipe_spec(recipe: str, teacher: Path, rows: int, teacher_precision: str | None = None) -> JobSpec:
     """The recipe on one worker with one micro-batch a step, the teacher's stand-in, and abstracts."""
     stage = "distill" if recipe in ("distilbiobert", "compactbiobert", "tinybiobert") else "pretrain"
     start = "start: random, model: distilbert-base-cased"
@@ -88,6 +90,8 @@ def recipe_spec(recipe: str, teacher: Path, rows: int) -> JobSpec:
         f"stages.{stage}.training.zero_stage=0",
         f"teacher={teacher}" if stage == "distill" else f"stages.pretrain.student={{{start}}}",
     ]
+    if stage == "distill" and teacher_precision:
+        changes.append(f"stages.distill.teacher_precision={teacher_precision}")
     return load(JOBS / RECIPES[recipe], changes)
 
 
@@ -121,7 +125,7 @@ class Reference:
         self._batches = stage.batches
         self._student = copy.deepcopy(stage.learner.student)
         self._student.set_attn_implementation("eager")
-        self._teacher = copy.deepcopy(stage.teachers[0]) if stage.teachers else None
+        self._teacher = copy.deepcopy(stage.teachers[0]).float() if stage.teachers else None
         if self._teacher is not None:
             self._teacher.set_attn_implementation("eager")
         widths = [model.config.hidden_size for model in (self._student, self._teacher) if model is not None]
@@ -198,9 +202,17 @@ def _cosine(ours_: Tensor, theirs: Tensor, real: Tensor) -> Tensor:
 
 
 def speed(options: argparse.Namespace, work: Path) -> None:
+    if len(options.recipes) > 1:  # DeepSpeed does not start twice in a process
+        for recipe in options.recipes:
+            command = [sys.executable, __file__, "speed", "--recipes", recipe, "--pairs", str(options.pairs)]
+            command += ["--rows", str(options.rows), "--data", str(options.data)]
+            command += ["--teacher-precision", options.teacher_precision] if options.teacher_precision else []
+            subprocess.run(command, check=True)
+        return
     teacher = make_teacher(work / "teacher", options.data)
     for recipe in options.recipes:
-        with our_stage(recipe_spec(recipe, teacher, options.rows), work) as stage:
+        spec = recipe_spec(recipe, teacher, options.rows, options.teacher_precision)
+        with our_stage(spec, work) as stage:
             both = {"ours": ours(stage), "reference": Reference(recipe, stage)}
             for step in both.values():
                 step()
@@ -262,32 +274,47 @@ def one(options: argparse.Namespace, work: Path) -> None:
 
 
 def overhead(options: argparse.Namespace, work: Path) -> None:
-    """A job on Ray against a bare loop, one worker with one thread each, in turn."""
-    rates: dict[str, list[float]] = {"Ray and DeepSpeed": [], "bare loop": []}
-    spec = load(JOBS / "scaled" / "teacher.yaml", ["cluster={num_workers: 1}", *OVERHEAD])
-    raw = work / "job.yaml"
-    raw.write_text(yaml.safe_dump(spec.resolved()))
+    """A job on Ray against a bare loop, one worker with one thread each, in turn; the same job on two workers; and the
+    bare loop with every step in a journal."""
+    rates: dict[str, list[float]] = {}
     for number in range(options.pairs):
-        folder = work / f"run-{number}"
-        folder.mkdir()
-        command = [sys.executable, "-m", "compactbio.launch.cli", "run", str(raw), "--set", f"storage={work / 'runs'}"]
-        subprocess.run(command, check=True, capture_output=True, cwd=folder)
-        journals = (work / "runs").glob("scaled-teacher-*/adapt/journal.jsonl")
-        newest = max(journals, key=lambda path: path.stat().st_mtime)
-        speeds = [value for step, value in series(newest.parent)["tokens_per_second"] if step > 1]
-        rates["Ray and DeepSpeed"].append(statistics.median(speeds))
-        rates["bare loop"].append(bare_rate(spec, work))
-    ratios = [slow / fast for slow, fast in zip(*rates.values(), strict=True)]
+        found = {
+            "bare loop": bare_in_a_process(work, "bare"),
+            "bare loop with a journal": bare_in_a_process(work, "bare_with_journal"),
+            "Ray and DeepSpeed, one worker": job_rate(overhead_spec(1), work, f"one-{number}"),
+            "Ray and DeepSpeed, two workers": job_rate(overhead_spec(2), work, f"two-{number}"),
+        }
+        for name, rate in found.items():
+            rates.setdefault(name, []).append(rate)
     for name, some in rates.items():
-        print(f"{name}: {statistics.median(some):.0f} tokens a second")
-    print(f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}, {len(ratios)} pairs)")
+        ratios = [one / bare for one, bare in zip(some, rates["bare loop"], strict=True)]
+        print(
+            f"{name}: {statistics.median(some):.0f} tokens a second; of the bare loop's "
+            f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}, {len(ratios)} pairs)"
+        )
+
+
+def overhead_spec(num_workers: int) -> JobSpec:
+    return load(JOBS / "scaled" / "teacher.yaml", [f"cluster={{num_workers: {num_workers}}}", *OVERHEAD])
+
+
+def job_rate(spec: JobSpec, work: Path, name: str) -> float:
+    """Tokens a second of the job, the median over its steps but the first."""
+    folder = work / name
+    folder.mkdir()
+    (folder / "job.yaml").write_text(yaml.safe_dump(spec.resolved()))
+    command = [sys.executable, "-m", "compactbio.launch.cli", "run", "job.yaml", "--set", f"storage={work / 'runs'}"]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder)
+    journals = (work / "runs").glob("scaled-teacher-*/adapt/journal.jsonl")
+    newest = max(journals, key=lambda path: path.stat().st_mtime)
+    return statistics.median(value for step, value in series(newest.parent)["tokens_per_second"] if step > 1)
 
 
 OVERHEAD = [
     "stages.adapt.training.steps=8",
     "stages.adapt.training.warmup_steps=1",
     "stages.adapt.training.global_batch=16",
-    "stages.adapt.training.micro_batch=16",
+    "stages.adapt.training.micro_batch=8",
     "stages.adapt.training.zero_stage=0",
     "stages.adapt.training.report_every_steps=1",
     "stages.adapt.training.held_out_rows=0",
@@ -295,8 +322,21 @@ OVERHEAD = [
 ]
 
 
-def bare_rate(spec: JobSpec, work: Path) -> float:
-    """Tokens a second of the same steps under one optimiser in this process."""
+def bare_in_a_process(work: Path, what: str) -> float:
+    command = [sys.executable, __file__, what, "--work", str(work)]  # DeepSpeed does not start twice in a process
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def bare(options: argparse.Namespace, work: Path) -> None:
+    print(bare_rate(overhead_spec(1), work))
+
+
+def bare_with_journal(options: argparse.Namespace, work: Path) -> None:
+    print(bare_rate(overhead_spec(1), work, Journal(Path(tempfile.mkdtemp(dir=work)))))
+
+
+def bare_rate(spec: JobSpec, work: Path, journal: Journal | None = None) -> float:
+    """Tokens a second of the same steps under one optimiser in this process, the median of all but the first."""
     from compactbio.spec.references import locate
 
     torch.set_num_threads(1)
@@ -312,16 +352,21 @@ def bare_rate(spec: JobSpec, work: Path) -> float:
             learner, build_optimiser(learner, training), schedule, max_grad_norm=1.0, device=torch.device("cpu")
         )
         reports = steps(engine, learner, stage.targets, stage.batches, Span(training.steps), report_every=1, seed=1)
-        rates = [report.values["tokens_per_second"] for report in reports if report.step > 1]
+        rates = []
+        for report in reports:
+            rates += [report.values["tokens_per_second"]] if report.step > 1 else []
+            if journal is not None:
+                journal.metrics(report.values, report.step)
     return statistics.median(rates)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "memory", "overhead", "one"])
+    parser.add_argument("what", choices=["speed", "memory", "overhead", "one", "bare", "bare_with_journal"])
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=24, help="rows of a micro-batch")
+    parser.add_argument("--teacher-precision", choices=["fp32", "bf16"], help="of the platform's teacher")
     parser.add_argument("--data", type=Path, default=os.environ.get("COMPACTBIO_DATA"))
     parser.add_argument("--which", choices=["ours", "reference"], help=argparse.SUPPRESS)
     parser.add_argument("--teacher", type=Path, help=argparse.SUPPRESS)

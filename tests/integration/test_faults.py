@@ -119,8 +119,9 @@ def test_sigterm_saves_and_ends_with_75(new_job: NewJob, undisturbed: Job) -> No
     broken.resume("--set", "stages.distill.training.lr=0.5")
     broken.wait(2)
     assert said(broken, "stages.distill.training.lr: 0.5 instead of 0.001") and said(broken, "--allow-changes")
-    broken.resume()
+    broken.resume("--allow-changes", "--set", "cluster.hang_minutes=29")
     broken.wait()
+    assert said(broken, "what was finished keeps its results: cluster.hang_minutes 29.0 instead of")
     assert said(broken, f"goes on from the checkpoint of step {stopped_at}")
     check(broken, undisturbed)
 

@@ -411,6 +411,16 @@ def test_the_teacher_says_the_same_of_the_same_batch() -> None:
     assert torch.equal(first.logits, second.logits)
 
 
+def test_a_rounded_teacher_says_nearly_the_same() -> None:
+    batch, student, teacher = ragged([9, 3, 12, 5]), bert(2), bert(4)
+    objective = Objective(EVERYTHING, student.config, teacher.config)
+    learner = without_dropout(StudentLearner(student, objective))
+    exact = learner(batch, Teacher(teacher, objective)(batch))
+    rounded = learner(batch, Teacher(teacher.bfloat16(), objective)(batch))
+    assert not torch.equal(exact, rounded)
+    torch.testing.assert_close(rounded, exact, rtol=0.05, atol=0.05)
+
+
 @pytest.mark.parametrize("averaging", ["logits", "probabilities"])
 def test_several_teachers_speak_as_their_weighted_mean(averaging: Averaging) -> None:
     objective = Objective(OBJECTIVE, bert(2).config)

@@ -35,6 +35,9 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device."""
+        if device.type == "cuda":  # copied while earlier work is computed
+            pinned = {name: tensor.pin_memory() for name, tensor in vars(self).items()}
+            return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in pinned.items()})
         return replace(self, **{name: tensor.to(device) for name, tensor in vars(self).items()})
 
     @property

@@ -16,7 +16,15 @@ from compactbio.launch import environment, preflight, stages
 from compactbio.launch.failures import failures
 from compactbio.launch.progress import Display, Repeating, say
 from compactbio.launch.ray_session import ray_session
-from compactbio.launch.run_folder import check_lasts, create_run_folder, git_sha, locked, resumed_spec, write_spec
+from compactbio.launch.run_folder import (
+    changes,
+    check_lasts,
+    create_run_folder,
+    git_sha,
+    locked,
+    resumed_spec,
+    write_spec,
+)
 from compactbio.launch.stopping import StoppedError, Stopping
 from compactbio.launch.stopping import stopping as listening
 from compactbio.models.load import quiet_transformers
@@ -81,10 +89,18 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None, name
         stopping = stack.enter_context(listening(folder))
         following = stack.enter_context(_Following(folder, store, console))
         if resume is not None:
-            write_spec(spec, folder)
+            _take_changes(spec, folder)
         table, models = _run_stages(spec, folder, storage, stopping)
     shown = without_password(uri)
     return RunResult(folder, shown, experiment, table, models, _ui_command(storage, shown), following.complete)
+
+
+def _take_changes(spec: JobSpec, folder: Path) -> None:
+    """Makes the spec the run's own; says what it changes, and that what is finished stays."""
+    if changed := changes(folder, spec):
+        what = "; ".join(f"{problem.path} {problem.message}" for problem in changed)
+        Journal(folder).note(f"goes on with another spec, what was finished keeps its results: {what}")
+    write_spec(spec, folder)
 
 
 def send_journals(folder: Path) -> str:

@@ -79,17 +79,22 @@ def resumed_spec(folder: Path, spec: Path | None, overrides: list[str], *, allow
     own = folder / SPEC_FILE
     if not own.is_file():
         raise SpecError.at("--resume", f"{folder} is not the folder of a run: it has no {SPEC_FILE}")
-    before, after = load(own), load(spec or own, overrides)
-    old, new = before.flat(), after.flat()
-    changed = [
-        Problem(path, f"{json.dumps(new.get(path))} instead of {json.dumps(old.get(path))}")
-        for path in sorted({*old, *new})
-        if old.get(path) != new.get(path)
-    ]
+    after = load(spec or own, overrides)
+    changed = changes(folder, after)
     if changed and not allow_changes:
         advice = Problem("--resume", f"the spec is not that of {folder}; --allow-changes goes on with these changes")
         raise SpecError([*changed, advice])
     return after
+
+
+def changes(folder: Path, after: JobSpec) -> list[Problem]:
+    """What a spec says otherwise than that of the run in this folder."""
+    old, new = load(folder / SPEC_FILE).flat(), after.flat()
+    return [
+        Problem(path, f"{json.dumps(new.get(path))} instead of {json.dumps(old.get(path))}")
+        for path in sorted({*old, *new})
+        if old.get(path) != new.get(path)
+    ]
 
 
 def git_sha() -> str:

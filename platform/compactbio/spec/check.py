@@ -102,8 +102,12 @@ def _training(spec: JobSpec, stage: Pretrain | Distill, place: str) -> Iterator[
 
 def _sharding(spec: JobSpec, stage: Pretrain | Distill, place: str) -> Iterator[Problem]:
     training, cluster = stage.training, spec.cluster
-    if training.precision == "fp16" and not cluster.use_gpu:
-        yield Problem(f"{place}.precision", "fp16 runs on GPUs only (cluster.use_gpu); on CPUs use fp32 or bf16")
+    precisions = {f"{place}.precision": training.precision}
+    if isinstance(stage, Distill):
+        precisions[f"{place.removesuffix('.training')}.teacher_precision"] = stage.teacher_precision
+    for field, precision in precisions.items():
+        if precision == "fp16" and not cluster.use_gpu:
+            yield Problem(field, "fp16 runs on GPUs only (cluster.use_gpu); on CPUs use fp32 or bf16")
     if training.precision in ("bf16", "fp16") and training.zero_stage == 0:
         yield Problem(f"{place}.zero_stage", f"{training.precision} needs ZeRO 1 at least, which keeps fp32 weights")
     observed = sorted({"compact", "layer", "attention"} & set(stage.objective.terms()))

@@ -12,7 +12,7 @@ from compactbio.spec.corpus import Corpus
 from compactbio.spec.evaluation import Measuring, OntologyTask, Tuning
 from compactbio.spec.objective import Objective
 from compactbio.spec.students import Student
-from compactbio.spec.training import Positive, Training
+from compactbio.spec.training import Positive, Precision, Training
 
 STAGE_PREFIX = "stage:"
 STORE_TOKENIZER = "tokenizer"
@@ -64,6 +64,10 @@ class Distill(Section):
 
     co_teachers: tuple[CoTeacher, ...] = ()
     """Further teachers, whose outputs are averaged with the teacher's; layers are compared with the teacher alone."""
+
+    teacher_precision: Precision | None = None
+    """Precision of the teachers' passes, which need no gradients; that of the training when left out. bf16 is about
+    twice as fast on CPUs with AVX-512 BF16; the targets are then rounded to 8 bits."""
 
     averaging: Literal["logits", "probabilities"] = "logits"
     """What is averaged over teachers: logits, or distributions at T = 1, whose logarithm then stands for logits."""

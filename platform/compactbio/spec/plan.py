@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from compactbio.spec.job import Cluster
-from compactbio.spec.training import Training
-
-Precision = Literal["fp32", "bf16", "fp16"]
+from compactbio.spec.training import Precision, Training
 
 LARGEST_DERIVED_MICRO_BATCH = 32
 

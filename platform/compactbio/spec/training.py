@@ -9,6 +9,7 @@ from pydantic import Field
 from compactbio.spec.base import Section
 from compactbio.spec.corpus import Masking
 
+Precision = Literal["fp32", "bf16", "fp16"]
 Positive = Annotated[int, Field(ge=1)]
 
 
@@ -78,7 +79,7 @@ class Training(Optimiser):
     offload_optimiser: bool = False
     """Keep the optimiser's state in the memory of the CPU and step there (from ZeRO 1 on)."""
 
-    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    precision: Precision | None = None
     """Precision of the student's forward and backward pass; the optimiser keeps fp32 weights. Left out: bf16 on GPUs,
     fp32 on CPUs. `fp16` scales the loss, and runs on GPUs only. `bf16` and `fp16` need ZeRO 1 at least."""
 

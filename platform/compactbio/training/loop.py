@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import torch
@@ -87,8 +88,7 @@ def steps(
     num_skipped = span.num_skipped
     unreported = sum(batch.num_real for step in _unreported(span, report_every, report_at) for batch in batches(step))
     num_tokens, started = 0, time.perf_counter()
-    for step in range(span.start, span.num_steps):
-        read = batches(step)
+    for step, read in read_ahead(batches, range(span.start, span.num_steps)):
         num_tokens += sum(batch.num_real for batch in read)  # while they are in the host's memory
         micro_batches = [batch.to(engine.device) for batch in read]
         done = step + 1
@@ -117,6 +117,17 @@ def steps(
             )
         if values:
             unreported, num_tokens, started = 0, 0, time.perf_counter()
+
+
+def read_ahead(batches: MicroBatches, span: range) -> Iterator[tuple[int, list[Batch]]]:
+    """Each step with its batches, those of the next one read by a thread while this one is computed."""
+    with ThreadPoolExecutor(1, "batches") as thread:
+        coming = thread.submit(batches, span[0]) if span else None
+        for step in span:
+            assert coming is not None
+            read = coming.result()
+            coming = thread.submit(batches, step + 1) if step + 1 < span.stop else None
+            yield step, read
 
 
 def _is_due(done: int, span: Span, report_every: int, report_at: Collection[int]) -> bool:

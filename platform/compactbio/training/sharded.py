@@ -12,8 +12,8 @@ from torch.nn.utils import clip_grad_norm_
 from compactbio.data.batches import Batch
 from compactbio.models.forward import Outputs
 from compactbio.spec.base import SpecError
-from compactbio.spec.plan import BatchPlan, Precision
-from compactbio.spec.training import Training
+from compactbio.spec.plan import BatchPlan
+from compactbio.spec.training import Precision, Training
 from compactbio.training.optimiser import build_optimiser, build_schedule, set_learning_rate
 
 WEIGHT, STEP = "weight/", "step/"

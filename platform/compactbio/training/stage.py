@@ -77,7 +77,7 @@ def build_stage(
     if isinstance(section, Distill):
         assert teacher is not None
         check_fit(section, student.config, teacher.config, place)
-        dtype = _DTYPES[precision]
+        dtype = _DTYPES[section.teacher_precision or precision]
         targets = Teacher(teacher.to(device, dtype), objective)
         teachers = (teacher,)
         if section.co_teachers:
