@@ -37,8 +37,27 @@ start_node() {
     fi
     sleep 0.5
   done
-  kill "$pid" 2>/dev/null || true
+  give_up "the node did not start"
+}
+
+# Waits until somebody listens there: the dashboard is up later than the node, or never.
+wait_for_dashboard() {
+  for _ in $(seq 600); do
+    if (: >"/dev/tcp/$1/$2") 2>/dev/null; then
+      return
+    fi
+    if ! kill -0 "$(cat "$state/pid")" 2>/dev/null; then
+      break
+    fi
+    sleep 0.5
+  done
+  give_up "the node's dashboard, which takes jobs, did not start"
+}
+
+give_up() {
+  kill "$(cat "$state/pid")" 2>/dev/null || true
   rm -f "$state/pid"
   cat "$state/node.log" >&2
+  echo "$1" >&2
   exit 1
 }

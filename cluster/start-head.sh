@@ -27,6 +27,7 @@ fi
 export RAY_JOB_START_TIMEOUT_SECONDS=${RAY_JOB_START_TIMEOUT_SECONDS:-604800} # jobs wait a week for their turn
 start_node --head --node-ip-address="$address" --port="$port" \
   --dashboard-host="$address" --dashboard-port="$dashboard_port" "$@"
+wait_for_dashboard "$address" "$dashboard_port"
 
 cat <<END
 head        $address:$port
