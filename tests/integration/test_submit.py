@@ -173,13 +173,13 @@ def test_a_job_outlives_its_terminal_and_its_head(head: Head, distillation: Path
     refused = head.compactbio("submit", "--resume", str(run))
     assert f"the same is running as {first['job']}" in refused.stderr
 
-    before = _newest(run)
     terminal = head.follow("jobs", "logs", first["job"], "--follow")
     time.sleep(5)
     head.stop()
     said, _ = terminal.communicate(timeout=60)
     assert terminal.returncode == 1
     assert "the connection to" in said and "Traceback" not in said, said
+    before = _newest(run)
     head.start()
     assert first["job"] not in head.compactbio("jobs", "list").stdout
     second = _submitted(head.compactbio("submit", "--resume", str(run)))
