@@ -178,12 +178,34 @@ def test_mlflow_has_every_run_metric_and_model(finished: tuple[Path, str]) -> No
     manifest = json.loads(next((run.parent / "stores").iterdir()).joinpath("manifest.json").read_text())
     assert distill.data.tags["data_fingerprint"] == manifest["fingerprint"]
     assert {"git_sha", "spec_digest", "teacher"} <= set(parent.data.tags)
-    assert "spec.yaml" in {found.path for found in client.list_artifacts(parent.info.run_id)}
+    tagged = [found.data.tags for name, found in runs.items() if name != "corpus"]
+    assert {(tags["seed"], tags["data_fingerprint"]) for tags in tagged} == {("1", manifest["fingerprint"])}
+    assert set(parent.data.metrics) == {f"held_out_mlm/{stage}" for stage in ("adapt", "distill", "control")} | {
+        f"score/{model}/{task}" for model in ("teacher", "student", "control") for task in ("mentions", "branches")
+    }
+    assert runs["student-mentions"].data.tags["student"] == "small-distill"
+    wanted = {"spec.yaml", "README.md", "report/index.html", "report/table.md"}
+    assert wanted <= set(_artifacts(client, distill.info.run_id))
+    assert {"spec.yaml", "report/index.html"} <= set(_artifacts(client, parent.info.run_id))
+
+    students = client.search_model_versions("tags.teacher = 'small-adapt'")
+    assert [version.name for version in students] == ["small-distill"]
+    assert client.get_model_version_by_alias("small-distill", "candidate").version == students[0].version
+    assert students[0].tags["starts_from"] == "small-adapt"
+    assert students[0].tags["job"] == parent.info.run_name
+    assert students[0].tags["data_fingerprint"] == manifest["fingerprint"]
+    assert "# small-distill" in students[0].description
 
     mlflow.set_tracking_uri(f"sqlite:///{run.parent / 'mlflow.db'}")
     model = mlflow.pyfunc.load_model("models:/small-distill/1")
     assert model.metadata.signature is not None
     assert len(model.predict(["the [MASK] was weak"])) == 1
+
+
+def _artifacts(client: Any, run_id: str, folder: str | None = None) -> list[str]:
+    """The paths of a run's files."""
+    found = client.list_artifacts(run_id, folder)
+    return [path for item in found for path in (_artifacts(client, run_id, item.path) if item.is_dir else [item.path])]
 
 
 def test_a_score_can_be_computed_again_from_its_counts(finished: tuple[Path, str]) -> None:

@@ -10,9 +10,11 @@ import yaml
 from compactbio.launch.plan import describe
 from compactbio.launch.run_folder import locked, resumed_spec, write_spec
 from compactbio.spec.base import SpecError
-from compactbio.spec.job import Cluster, JobSpec
-from compactbio.spec.load import load, load_corpus_job
+from compactbio.spec.job import Cluster, CorpusJob, JobSpec
+from compactbio.spec.lineage import model_name, stage_tags
+from compactbio.spec.load import load, load_any, load_corpus_job
 from compactbio.spec.plan import Precision, plan_batch, plan_precision, plan_workers
+from compactbio.spec.secrets import without_password
 from compactbio.spec.training import Training
 
 QUICKSTART = Path(__file__).parents[2] / "jobs" / "quickstart.yaml"
@@ -54,6 +56,7 @@ def test_the_seven_recipes_plan_to_the_sizes_of_their_paper(recipe: str, million
     ("override", "field", "words"),
     [
         (f"{TRAINING}.stpes=3", f"{TRAINING}.stpes", "did you mean 'steps'"),
+        ("storage=s3://bucket/runs", "storage", "is an address; name a folder"),
         (f"{TRAINING}.lr=7", f"{TRAINING}.lr", "less than or equal to 1"),
         (f"{TRAINING}.steps=1.5", f"{TRAINING}.steps", "1.5"),
         (f"{TRAINING}.steps=true", f"{TRAINING}.steps", "integer"),
@@ -229,3 +232,27 @@ def test_a_scaled_job_is_its_base_with_what_stands_in(tmp_path: Path) -> None:
     (tmp_path / "fourth.yaml").write_text("base: gone.yaml\nscale: {}\n")
     with pytest.raises(SpecError, match=r"fourth.yaml:1: base: cannot read"):
         load(tmp_path / "fourth.yaml")
+
+
+def test_an_address_with_a_password_is_refused_and_not_shown() -> None:
+    with pytest.raises(SpecError, match=r"tracking\.uri: an address with a password") as caught:
+        load(QUICKSTART, ["tracking.uri=https://me:hunter2@host/x"])
+    assert "hunter2" not in str(caught.value)
+    assert without_password("cannot reach postgresql://me:hunter2@host:5/x, https://host/a:b@c") == (
+        "cannot reach postgresql://***@host:5/x, https://host/a:b@c"
+    )
+
+
+def test_lineage_names_hold_outside_the_job() -> None:
+    spec = load(QUICKSTART)
+    tags = stage_tags(spec, "distill")
+    assert tags["student"] == "quickstart-distill"
+    assert tags["teacher"] == "quickstart-adapt"  # in the spec `stage:adapt`
+    assert stage_tags(spec, "adapt")["starts_from"] == spec.teacher
+    assert "teacher" not in stage_tags(spec, "adapt")
+    assert model_name(spec, "some/model") == "some/model"
+
+
+def test_the_kind_of_a_spec_shows_in_its_sections() -> None:
+    assert isinstance(load_any(QUICKSTART, ["cluster.address=null"]), JobSpec)
+    assert isinstance(load_any(QUICKSTART.parent / "data" / "pubmed.yaml"), CorpusJob)

@@ -12,8 +12,10 @@ from ray.exceptions import RayTaskError
 
 from compactbio.launch.failures import ERROR_FILE, JobFailedError, causes
 from compactbio.launch.preflight import resolve_model
+from compactbio.spec import lineage
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Finetune, JobSpec
+from compactbio.spec.lineage import stage_tags
 from compactbio.tracking.cell_files import RESULT_FILE, cell_name
 from compactbio.tracking.journal import Journal, has_ended
 from compactbio.training.requests import Cell, CellResult
@@ -25,6 +27,7 @@ def list_cells(
     section: Finetune,
     folder: Path,
     made: Mapping[str, str],
+    tags: Mapping[str, str],
     absent: Collection[str] = (),
 ) -> list[Cell]:
     """The cells of stage `name` but for those of absent tasks; teachers before their students, and one seed behind the
@@ -48,6 +51,7 @@ def list_cells(
                 task=task,
                 tuning=tuning,
                 seed=seed,
+                tags={**tags, **_tags(spec, name, section, model_name), "task": task_name, "seed": str(seed)},
                 threads=spec.cluster.cpus_per_worker,
                 use_gpu=spec.cluster.use_gpu,
                 online=spec.online,
@@ -57,6 +61,15 @@ def list_cells(
             )
         )
     return cells
+
+
+def _tags(spec: JobSpec, name: str, section: Finetune, model: str) -> dict[str, str]:
+    """What all cells of a model are found by."""
+    tags = {**stage_tags(spec, name), "model": model, "student": lineage.model_name(spec, section.models_[model])}
+    distillation = section.distillation.get(model)
+    if distillation is not None:
+        tags["teacher"] = lineage.model_name(spec, section.models_[distillation.teacher])
+    return tags
 
 
 def seeds(spec: JobSpec, section: Finetune) -> tuple[int, ...]:
@@ -106,8 +119,7 @@ def run_tracked(cell: Cell) -> CellResult:
     if has_ended(cell.folder):
         return CellResult(**json.loads((cell.folder / RESULT_FILE).read_text(encoding="utf-8")))
     journal = Journal(cell.folder)
-    tags = {"stage": "finetune", "model": cell.model_name, "task": cell.task_name, "seed": str(cell.seed)}
-    journal.start(cell.folder.name, tags)
+    journal.start(cell.folder.name, cell.tags)
     journal.params(_params(cell))
     from compactbio.training.finetune import run_cell
 

@@ -7,32 +7,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-from rich.console import Console
 
 from compactbio import __version__
 from compactbio.launch import environment
 from compactbio.launch.data_commands import data, vocab
+from compactbio.launch.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, STOPPED
 from compactbio.launch.failures import JobFailedError
+from compactbio.launch.job_commands import bench, evaluate, plan, run, sweep
 from compactbio.launch.measure_command import measure
-from compactbio.launch.options import ManyValues, data_option, overrides_option, spec_argument
+from compactbio.launch.options import storage_option
+from compactbio.launch.run_commands import models, runs
 from compactbio.launch.stopping import StoppedError
-from compactbio.launch.sweep_folder import is_sweep_folder, resumed_sweep
+from compactbio.launch.submit_commands import jobs, submit
+from compactbio.launch.sweep_folder import is_sweep_folder
 from compactbio.spec.base import Section, SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
-from compactbio.spec.load import load, load_values
+from compactbio.spec.secrets import without_password
 from compactbio.spec.sweep import SweepSpec
-from compactbio.spec.sweep_check import is_sweep, load_sweep
-
-if TYPE_CHECKING:
-    from compactbio.launch.run import RunResult
-
-FAILED = 1
-BAD_INPUT = 2
-STOPPED = 75  # "try again later" in sysexits.h
-INTERRUPTED = 130
 
 
 class _Commands(click.Group):
@@ -58,15 +52,6 @@ class _Commands(click.Group):
             sys.exit(INTERRUPTED)
 
 
-_storage = click.option(
-    "--storage",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    help="The folder of the runs.",
-)
-
-
 _run_argument = click.argument("run_folder", type=click.Path(path_type=Path))
 
 
@@ -75,140 +60,6 @@ _run_argument = click.argument("run_folder", type=click.Path(path_type=Path))
 def main() -> None:
     """Distil, pretrain, fine-tune and score compact biomedical language models."""
     environment.prepare_driver()
-
-
-@main.command()
-@click.argument("spec", type=click.Path(path_type=Path), required=False)
-@overrides_option
-@data_option
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with the run in this folder.")
-@click.option("--allow-changes", is_flag=True, help="Go on although SPEC or --set changes the run's spec.")
-def run(spec: Path | None, overrides: tuple[str, ...], resume: Path | None, allow_changes: bool) -> None:
-    """Run the job that SPEC describes, or with --resume go on with a run that was stopped or killed."""
-    from compactbio.launch.run_folder import resumed_spec
-
-    if resume is not None:
-        resume = resume.expanduser().resolve()
-        job = resumed_spec(resume, spec, list(overrides), allow_changes=allow_changes)
-    elif spec is not None:
-        job = load(spec, list(overrides))
-    else:
-        raise click.UsageError("name a SPEC, or the folder of a run with --resume")
-    environment.allow_downloads(job.online)
-    from compactbio.launch.run import run_job
-
-    _say_where(run_job(job, Console(stderr=True), resume=resume))
-
-
-def _say_where(result: RunResult) -> None:
-    if result.table:
-        click.echo(f"\n{result.table}\n")
-    click.echo(f"report    {result.folder / 'report' / 'index.html'}")
-    for name, folder in result.models.items():
-        click.echo(f"model     {name}: {folder}")
-    click.echo(f"tracking  {result.tracking_uri}, experiment {result.experiment}; to browse it: {result.ui_command}")
-    if not result.tracked:
-        click.echo(f"MLflow has not taken everything; when it is back: compactbio track {result.folder}", err=True)
-
-
-@main.command(cls=ManyValues)
-@click.option("--models", multiple=True, required=True, metavar="NAME=PATH ...", help="Models: folders or hub names.")
-@click.option(
-    "--tasks", multiple=True, required=True, metavar="NAME ...", help="Benchmarks or groups (ner re cls qa mlm)."
-)
-@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Fine-tune with seeds 1 to N.")
-@click.option("--preset", default="rohanian", show_default=True, help="Hyper-parameters of a paper, or one preset.")
-@click.option("--reference", metavar="NAME", help="The model that others are divided by; the first when left out.")
-@click.option("--name", default="evaluation", show_default=True, help="Names the run.")
-@overrides_option
-@data_option
-def evaluate(
-    models: tuple[str, ...],
-    tasks: tuple[str, ...],
-    seeds: int,
-    preset: str,
-    reference: str | None,
-    name: str,
-    overrides: tuple[str, ...],
-) -> None:
-    """Fine-tune every model on every task for every seed, and score them: a study without a spec."""
-    from compactbio.launch.evaluate import study
-
-    values = study(models=models, tasks=tasks, seeds=seeds, preset=preset, reference=reference, name=name)
-    job = load_values(values, list(overrides))
-    environment.allow_downloads(job.online)
-    from compactbio.launch.run import run_job
-
-    _say_where(run_job(job, Console(stderr=True)))
-
-
-@main.command()
-@click.argument("spec", type=click.Path(path_type=Path), required=False)
-@overrides_option
-@data_option
-@_storage
-@click.option(
-    "--resume", type=click.Path(path_type=Path), metavar="NAME", help="Go on with this sweep: folder or name."
-)
-def sweep(spec: Path | None, overrides: tuple[str, ...], storage: Path, resume: Path | None) -> None:
-    """Search the values that SPEC lets vary, or with --resume go on with a sweep that was stopped or killed."""
-    folder = None
-    if resume is not None and (spec is not None or overrides):
-        raise click.UsageError("a sweep goes on as it is; leave out SPEC and --set")
-    if resume is not None:
-        searched, folder = resumed_sweep(resume, storage)
-    elif spec is not None:
-        searched = load_sweep(spec, list(overrides))
-    else:
-        raise click.UsageError("name a SPEC, or a sweep with --resume")
-    environment.allow_downloads(searched.base.online)
-    from compactbio.launch.sweep import run_sweep
-
-    result = run_sweep(searched, Console(stderr=True), resume=folder)
-    click.echo(f"\n{result.table}\n")
-    click.echo(f"report    {result.folder / 'report' / 'index.html'}")
-    for job in result.jobs:
-        click.echo(f"job       compactbio run {job}")
-    click.echo(f"study     optuna-dashboard {result.study}")
-    click.echo(f"tracking  {result.tracking_uri}, experiment {result.experiment}")
-    if not result.tracked:
-        click.echo(f"MLflow has not taken everything; when it is back: compactbio track {result.folder}", err=True)
-
-
-@main.command()
-@spec_argument
-@overrides_option
-@data_option
-def plan(spec: Path, overrides: tuple[str, ...]) -> None:
-    """Resolve SPEC, a job or a sweep, and print what it comes to, without training."""
-    if is_sweep(spec):
-        searched = load_sweep(spec, list(overrides))
-        environment.allow_downloads(False)
-        from compactbio.launch.sweep_plan import describe_sweep
-
-        click.echo(describe_sweep(searched))
-        return
-    job = load(spec, list(overrides))
-    environment.allow_downloads(False)
-    from compactbio.launch.plan import describe
-
-    click.echo(describe(job))
-
-
-@main.command()
-@spec_argument
-@overrides_option
-@data_option
-@click.option("--stage", help="The training stage; the first one when left out.")
-@click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Steps, after one to warm up.")
-def bench(spec: Path, overrides: tuple[str, ...], stage: str | None, steps: int) -> None:
-    """Measure the training step of SPEC on this machine: speed, utilisation, memory, where the time goes."""
-    job = load(spec, list(overrides))
-    environment.allow_downloads(job.online)
-    from compactbio.launch.bench import bench as lines
-
-    for line in lines(job, stage, steps):
-        click.echo(line)
 
 
 @main.command()
@@ -240,19 +91,24 @@ def track(run_folder: Path) -> None:
 
 
 @main.command()
-@_storage
+@storage_option
 @click.option("--port", type=int, default=5000, show_default=True)
 def ui(storage: Path, port: int) -> None:
-    """Start the MLflow UI on the store of these runs."""
-    from compactbio.tracking.store_uri import tracking_uri
+    """Start the MLflow UI on the store of these runs, and say where else to look."""
+    from compactbio.launch.neighbours import neighbours
+    from compactbio.tracking.store_uri import existing_store
 
-    uri = tracking_uri(Tracking(), storage)
-    if uri.startswith("sqlite:") and not (storage / "mlflow.db").exists():
-        raise SpecError.at("--storage", f"there is no MLflow store in {storage}; run a job first, or name its storage")
+    uri = existing_store(Tracking(), storage)
+    for line in neighbours(storage):
+        click.echo(line)
+    if uri.startswith(("http://", "https://")):
+        click.echo(f"MLflow UI on {without_password(uri)}")
+        return
     page = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"  # else it opens on traces of agents
-    click.echo(f"MLflow UI on {page} (store {uri}); stop it with Ctrl-C")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--port", str(port)]
-    sys.exit(subprocess.call(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}))
+    click.echo(f"MLflow UI on {page} (store {without_password(uri)}); stop it with Ctrl-C")
+    settings = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port)]
+    sys.exit(subprocess.call(command, env={**os.environ, **settings}))
 
 
 @main.command()
@@ -290,9 +146,8 @@ def dashboards(folder: Path) -> None:
         click.echo(path)
 
 
-main.add_command(data)
-main.add_command(measure)
-main.add_command(vocab)
+for _command in (run, plan, evaluate, measure, sweep, bench, data, vocab, submit, jobs, runs, models):
+    main.add_command(_command)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from compactbio.data.store import Manifest, read_manifest
 from compactbio.launch import environment
 from compactbio.launch.failures import failures
 from compactbio.launch.ray_session import ray_session
+from compactbio.launch.run_folder import check_lasts
 from compactbio.models.load import load_tokenizer, quiet_transformers
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec
@@ -82,6 +83,8 @@ def build_corpus(spec: CorpusJob, console: Console) -> Path:
     """
     env_vars = environment.for_workers(use_gpu=False, online=spec.online)
     quiet_transformers()
+    if environment.is_submitted():
+        check_lasts(spec.storage)
     require_text(spec.corpus, online=spec.online)
     assert spec.corpus.tokenizer is not None
     tokenizer = load_tokenizer(spec.corpus.tokenizer, "corpus.tokenizer", online=spec.online)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from compactbio.spec.base import SpecError
 from compactbio.spec.references import locate
+from compactbio.spec.secrets import without_password
 
 _PACKAGES = (
     "torch",
@@ -39,7 +40,7 @@ def describe() -> str:
         f"workers      talk by {backend}; cluster.use_gpu: {'true is possible' if gpus else 'false'}",
         f"C++ compiler {shutil.which('g++') or shutil.which('clang++') or 'none; none is needed'}",
         f"data         COMPACTBIO_DATA={os.environ.get('COMPACTBIO_DATA', '(not set)')}",
-        f"tracking     {os.environ.get('MLFLOW_TRACKING_URI', 'SQLite under the storage folder')}",
+        f"tracking     {without_password(os.environ.get('MLFLOW_TRACKING_URI', 'SQLite under the storage folder'))}",
     ]
     lines += [f"{name:<12} {_version(name)}" for name in _PACKAGES]
     return "\n".join([*lines, *(f"quickstart   {what}: {_where(place)}" for what, place in _QUICKSTART.items())])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from compactbio.spec.job import Cluster
 from compactbio.spec.references import DATA_ROOT
 
 _DEFAULTS = {
@@ -12,6 +13,7 @@ _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # these settings stand beside those that a job was submitted with
     # Quieter and quicker.
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an actor, so a process, a start
@@ -24,7 +26,18 @@ _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_LOGGING_LEVEL": "ERROR",  # it warns of each model that it is not from a hub
 }
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # which Ray sets for the driver of a submitted job
 _CPU = {"DS_ACCELERATOR": "cpu"}
+
+
+def is_submitted() -> bool:
+    """Whether this process is the driver of a job that was submitted to a Ray cluster."""
+    return _JOB_CONFIG in os.environ
+
+
+def cluster_address(section: Cluster) -> str | None:
+    """The Ray cluster to join: the spec's, or the one that this process is a job of. None: Ray is to be started."""
+    return section.address or (os.environ.get("RAY_ADDRESS") if is_submitted() else None)
 
 
 def prepare_driver() -> None:

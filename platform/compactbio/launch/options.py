@@ -14,6 +14,14 @@ overrides_option = click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the spec."
 )
 
+storage_option = click.option(
+    "--storage",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="The folder of the runs.",
+)
+
 
 class ManyValues(click.Command):
     """A command whose options that may stand several times also take several values at once: `--tasks ner re`."""

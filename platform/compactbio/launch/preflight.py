@@ -14,6 +14,7 @@ from compactbio.data.benchmarks import MissingDataError, read_task
 from compactbio.data.corpus import require_text
 from compactbio.data.store import read_manifest
 from compactbio.data.tokens import fingerprint
+from compactbio.launch.environment import cluster_address
 from compactbio.models.load import load_config, load_shape, load_tokenizer
 from compactbio.models.passes import why_not_compile
 from compactbio.models.student import check_fit, student_config
@@ -71,7 +72,7 @@ def check(spec: JobSpec, *, planning: bool = False) -> Preflight:
                 raise
             missing.extend(error.problems)
 
-    if spec.cluster.address is None:
+    if cluster_address(spec.cluster) is None:
         with needed():
             check_cores(spec.cluster, len(os.sched_getaffinity(0)), "this machine has")
     for name, training_stage in spec.training_stages().items():

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import ray
 
+from compactbio.launch.environment import cluster_address
 from compactbio.launch.preflight import check_cores
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Cluster
@@ -22,18 +23,19 @@ _REACH_SECONDS = 10.0
 @contextmanager
 def ray_session(cluster: Cluster, env_vars: dict[str, str]) -> Iterator[None]:
     """Ray for the length of the block. Raises SpecError when the cluster is not there or too small."""
-    if cluster.address:
-        _check_reachable(cluster.address)
+    address = cluster_address(cluster)
+    if address:
+        _check_reachable(address)
     os.environ.update(env_vars)  # a Ray started here hands it on; a cluster gets it as a runtime environment
     try:
         ray.init(
-            address=cluster.address or "local",
+            address=address or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env=_quoted_interpreter() | ({"env_vars": env_vars} if cluster.address else {}),
+            runtime_env=_quoted_interpreter() | ({"env_vars": env_vars} if address else {}),
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise SpecError.at("cluster.address", f"cannot join Ray at '{cluster.address}': {error}") from None
+        raise SpecError.at("cluster.address", f"cannot join Ray at '{address}': {error}") from None
     try:
         resources = ray.cluster_resources()
         check_cores(cluster, resources.get("CPU", 0), "the cluster has")

@@ -16,16 +16,27 @@ from compactbio.launch.failures import failures
 from compactbio.launch.following import Following, open_store
 from compactbio.launch.progress import Display, say, say_absent
 from compactbio.launch.ray_session import ray_session
-from compactbio.launch.run_folder import changes, create_run_folder, git_sha, locked, resumed_spec, write_spec
+from compactbio.launch.run_folder import (
+    changes,
+    check_lasts,
+    create_run_folder,
+    git_sha,
+    locked,
+    resumed_spec,
+    write_spec,
+)
 from compactbio.launch.stopping import Stopping
 from compactbio.launch.stopping import stopping as listening
 from compactbio.launch.sweep_folder import is_sweep_folder, resumed_sweep
 from compactbio.models.load import quiet_transformers
-from compactbio.reporting.collect import RESULTS_FILE
-from compactbio.reporting.page import write_report
+from compactbio.reporting.collect import RESULTS_FILE, SPEC_FILE, collect, headline
+from compactbio.reporting.page import REPORT_FOLDER, write_report
 from compactbio.spec.job import Finetune, JobSpec
+from compactbio.spec.lineage import stage_tags
+from compactbio.spec.secrets import without_password
 from compactbio.tracking.journal import Follower, Journal
 from compactbio.tracking.store_uri import tracking_uri
+from compactbio.training.requests import MODEL_FOLDER
 
 
 @dataclass(frozen=True)
@@ -46,15 +57,17 @@ class RunResult:
     """Whether MLflow has everything."""
 
 
-def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> RunResult:
-    """Runs every stage of a job, tracks it, and writes its report; with `resume` in the folder of a run that was
-    stopped, from where that one came to.
+def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None, name: str | None = None) -> RunResult:
+    """Runs every stage of a job, tracks it, and writes its report, in a new folder called `name` where that is given;
+    with `resume` in the folder of a run that was stopped, from where that one came to.
 
     Raises SpecError before anything is written where the job cannot be run as it is, and later JobFailedError, or
     StoppedError where it was asked to stop.
     """
     env_vars = environment.for_workers(use_gpu=spec.cluster.use_gpu, online=spec.online)
     quiet_transformers()
+    if environment.is_submitted() and resume is None:
+        check_lasts(spec.storage)
     checked = preflight.check(spec)
     storage = resume.parent if resume is not None else Path(spec.storage).expanduser().resolve()
     uri, experiment = tracking_uri(spec.tracking, storage), spec.tracking.experiment or spec.name
@@ -63,7 +76,7 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
             lock.enter_context(locked(resume))
         stack.enter_context(ray_session(spec.cluster, env_vars))
         store = open_store(uri, experiment, storage)
-        folder = resume or create_run_folder(spec)
+        folder = resume or create_run_folder(spec, name)
         if resume is None:
             lock.enter_context(locked(folder))
         say(console, f"run folder {folder}")
@@ -76,7 +89,8 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None) -> R
             _take_changes(spec, folder)
         say_absent(console, checked.absent)
         table, models = _run_stages(spec, folder, storage, stopping, checked.absent)
-    return RunResult(folder, uri, experiment, table, models, _ui_command(storage, uri), following.complete)
+    shown = without_password(uri)
+    return RunResult(folder, shown, experiment, table, models, _ui_command(storage, shown), following.complete)
 
 
 def _take_changes(spec: JobSpec, folder: Path) -> None:
@@ -102,7 +116,7 @@ def send_journals(folder: Path) -> str:
     uri = tracking_uri(tracking, storage)
     with locked(folder):
         open_store(uri, tracking.experiment or name, storage, live=False).catch_up(Follower(folder))
-    return uri
+    return without_password(uri)
 
 
 def _run_stages(
@@ -111,25 +125,26 @@ def _run_stages(
     """The stages in their order, then the report. Returns its table, and the models that were made."""
     journal = Journal(folder)
     tags = {"recipe": spec.name, "spec_digest": spec.digest(), "git_sha": git_sha(), "python": sys.version.split()[0]}
-    tags |= {"teacher": spec.teacher} if spec.teacher else {}
-    journal.start(folder.name, tags)
+    tags |= {"job": folder.name}
+    journal.start(folder.name, tags | {"kind": "job", "seed": str(spec.seed)} | _teacher(spec))
     journal.params(spec.flat())
     journal.artifact(folder / "spec.yaml")
     results: dict[str, object] = {"name": spec.name, "digest": spec.digest(), "git_sha": tags["git_sha"]}
     made: dict[str, str] = {}
     store: Path | None = None
     if spec.corpus is not None or spec.store is not None:
-        with _tracked(folder / "corpus", "corpus", tags) as corpus_journal:
+        with _tracked(folder / "corpus", "corpus", tags | {"stage": "corpus", "kind": "corpus"}) as corpus_journal:
             store, manifest = stages.run_corpus(spec, corpus_journal, storage)
         tags["data_fingerprint"] = manifest.fingerprint
+        journal.tags({"data_fingerprint": manifest.fingerprint})
         results["corpus"] = asdict(manifest)
     for names in stages.groups(spec):
         section = spec.stages[names[0]]
         if isinstance(section, Finetune):
-            with _tracked(folder / names[0], names[0], tags) as stage_journal:
+            with _tracked(folder / names[0], names[0], tags | stage_tags(spec, names[0])) as stage_journal:
                 stage_journal.params(section.flat())
                 results[names[0]] = stages.run_finetune(
-                    spec, names[0], section, folder / names[0], made, absent[names[0]]
+                    spec, names[0], section, folder / names[0], made, tags, absent[names[0]]
                 )
         else:
             assert store is not None
@@ -137,16 +152,30 @@ def _run_stages(
                 made |= stages.run_training(spec, names, folder, store, made, tags, stopping, journal)
     (folder / RESULTS_FILE).write_text(json.dumps(results))
     table = write_report(folder)
-    journal.artifact(folder / "report")
+    _publish(spec, folder, journal)
     journal.end()
     return table, made
+
+
+def _publish(spec: JobSpec, folder: Path, journal: Journal) -> None:
+    """The report as an artifact of the job, and beside spec and card of each model; what came of it as metrics."""
+    journal.artifact(folder / REPORT_FOLDER)
+    journal.metrics(headline(collect(folder)))
+    for name in spec.training_stages():
+        made = Journal(folder / name)
+        for path in (folder / SPEC_FILE, folder / name / MODEL_FOLDER / "README.md", folder / REPORT_FOLDER):
+            made.artifact(path)
+
+
+def _teacher(spec: JobSpec) -> dict[str, str]:
+    return {"teacher": spec.teacher} if spec.teacher else {}
 
 
 @contextmanager
 def _tracked(folder: Path, name: str, tags: dict[str, str]) -> Iterator[Journal]:
     """The journal of a stage that the driver runs, begun and ended."""
     journal = Journal(folder)
-    journal.start(name, {**tags, "stage": name})
+    journal.start(name, tags)
     with failures(name, folder):
         yield journal
     journal.end()

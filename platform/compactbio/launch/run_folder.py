@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,22 +15,38 @@ import yaml
 
 from compactbio.reporting.collect import SPEC_FILE
 from compactbio.spec.base import Problem, SpecError
-from compactbio.spec.job import JobSpec
+from compactbio.spec.job import CorpusJob, JobSpec
 from compactbio.spec.load import load
 
 _LOCK_FILE = "lock"
+GIT_SHA = "COMPACTBIO_GIT_SHA"
 
 
-def create_run_folder(spec: JobSpec) -> Path:
-    """A new folder NAME-TIME-DIGEST under the spec's storage, with the resolved spec in it."""
-    folder = create_folder(Path(spec.storage).expanduser().resolve(), spec.name, spec.digest())
+def check_lasts(storage: str) -> None:
+    """Raises SpecError where what a submitted job makes would lie in the folder that it was shipped into."""
+    if not Path(storage).expanduser().is_absolute():
+        raise SpecError.at(
+            "storage",
+            f"'{storage}' would lie in a folder that Ray deletes; name one that all nodes see by its whole path "
+            "(--set storage=/...)",
+        )
+
+
+def folder_stem(name: str, digest: str) -> str:
+    """NAME-TIME-DIGEST: what a new run is called."""
+    return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{digest[:6]}"
+
+
+def create_run_folder(spec: JobSpec, name: str | None = None) -> Path:
+    """A new folder, NAME-TIME-DIGEST unless it is named, under the spec's storage, with the resolved spec in it."""
+    folder = create_folder(Path(spec.storage).expanduser().resolve(), name or folder_stem(spec.name, spec.digest()))
     write_spec(spec, folder)
     return folder
 
 
-def create_folder(storage: Path, name: str, digest: str) -> Path:
-    """A new, empty folder NAME-TIME-DIGEST. Raises SpecError where it cannot be made."""
-    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{digest[:6]}"
+def create_folder(storage: Path, stem: str) -> Path:
+    """A new, empty folder of this name, with a number behind it where there is one. Raises SpecError where it cannot
+    be made."""
     for attempt in range(100):
         folder = storage / (stem if attempt == 0 else f"{stem}-{attempt}")
         try:
@@ -86,13 +103,18 @@ def changes(folder: Path, after: JobSpec) -> list[Problem]:
 
 
 def git_sha() -> str:
-    """The commit of the code that runs, `-dirty` behind it where files differ; `unknown` outside a checkout."""
+    """The commit of the code that runs, `-dirty` behind it where files differ; `unknown` outside a checkout.
+
+    Code that was sent to a cluster has left its checkout; then the environment says it.
+    """
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
+    if GIT_SHA in os.environ:
+        return os.environ[GIT_SHA]
     try:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):

@@ -90,6 +90,7 @@ def run_finetune(
     section: Finetune,
     folder: Path,
     made: dict[str, str],
+    tags: dict[str, str],
     absent: Mapping[str, str],
     *,
     here: bool = False,
@@ -100,7 +101,7 @@ def run_finetune(
     With `here` it is all done in this process, one after the other. Returns the `cells`, the `footprints` and the
     `absent` tasks as plain values.
     """
-    cells = list_cells(spec, name, section, folder, made, absent)
+    cells = list_cells(spec, name, section, folder, made, tags, absent)
     if here:
         results = [run_tracked(cell) for cell in cells]
     else:

@@ -28,6 +28,7 @@ from compactbio.reporting.sweep_page import write_sweep_report
 from compactbio.reporting.sweep_results import SWEEP_RESULTS_FILE
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import STAGE_PREFIX, Finetune
+from compactbio.spec.secrets import without_password
 from compactbio.spec.sweep import Population, Score
 from compactbio.spec.sweep_check import grid_size
 from compactbio.spec.trials import Sweep
@@ -87,7 +88,7 @@ def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None) -> 
         with failures("the sweep", folder):
             running = _Running(sweep, folder, storage, fit, url, absent, console)
             jobs, table = running.to_the_end(stopping)
-    return SweepResult(folder, jobs, table, uri, experiment, url, following.complete)
+    return SweepResult(folder, jobs, table, without_password(uri), experiment, url, following.complete)
 
 
 def check_sweep(sweep: Sweep) -> Absent:
@@ -157,7 +158,7 @@ class _Running:
 
         sweep = self._sweep
         tags = {"sweep": sweep.spec.name, "spec_digest": sweep.base.digest(), "git_sha": git_sha()}
-        self._journal.start(self._folder.name, tags)
+        self._journal.start(self._folder.name, tags | {"kind": "sweep"})
         self._journal.params({**sweep.spec.flat(), "base_digest": sweep.base.digest()})
         study = SearchStudy(sweep, self._folder.name, self._url)
         common = self._common(tags, stopping)
@@ -194,7 +195,7 @@ class _Running:
         store = None
         if base.corpus is not None or base.store is not None:
             journal = Journal(self._folder / "corpus")
-            journal.start("corpus", tags)
+            journal.start("corpus", tags | {"stage": "corpus", "kind": "corpus"})
             store, _ = stages.run_corpus(base, journal, self._storage)
             journal.end()
         made: dict[str, str] = {}

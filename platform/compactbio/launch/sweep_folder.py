@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from compactbio.launch.run_folder import create_folder
+from compactbio.launch.run_folder import create_folder, folder_stem
 from compactbio.reporting.sweep_results import SWEEP_RESULTS_FILE
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.sweep_check import load_sweep
@@ -24,7 +24,7 @@ def create_sweep_folder(sweep: Sweep) -> Path:
     """A new folder with the sweep's spec in it, and its base: what a resume goes by, whatever becomes of the files
     that they were read from."""
     storage = Path(sweep.base.storage).expanduser().resolve()
-    folder = create_folder(storage, sweep.spec.name, sweep.base.digest())
+    folder = create_folder(storage, folder_stem(sweep.spec.name, sweep.base.digest()))
     own = sweep.spec.model_copy(update={"base": BASE_FILE, "scale": {}}).model_dump(mode="json", by_alias=True)
     _write(folder / BASE_FILE, sweep.base.resolved())
     _write(folder / SWEEP_FILE, own)

@@ -46,7 +46,7 @@ def trial_request(
         values=sweep.normalised(values),
         objectives=sweep.spec.objectives,
         folder=folder,
-        tags={**tags, "trial": folder.name},
+        tags={**tags, "kind": "trial", "trial": folder.name},
         absent=common.absent,
     )
 

@@ -188,6 +188,7 @@ def _run(request: TrialRequest, stopping: Stopping, journal: Journal) -> dict[st
                 section,
                 folder / names[0],
                 made,
+                request.tags,
                 request.absent[names[0]],
                 here=spec.cluster.num_workers == 1,
             )

@@ -18,6 +18,8 @@ from compactbio.tracking import journal, metrics
 
 RESULTS_FILE = "results.json"
 SPEC_FILE = "spec.yaml"
+HELD_OUT = "held_out_mlm/"
+"""Before the name of a training stage: the last held-out MLM loss of its student."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,15 @@ def collect(folder: Path) -> RunData:
             if isinstance(section, Finetune)
         ],
     )
+
+
+def headline(data: RunData) -> dict[str, float]:
+    """What a run came to: the last held-out loss of its training stages, and its scores."""
+    held_out = {name: data.held_out(name) for name in data.curves}
+    values = {f"{HELD_OUT}{name}": value for name, value in held_out.items() if value is not None}
+    for comparison in data.comparisons:
+        values |= {f"{metrics.SCORE_PREFIX}{score.model}/{score.task}": score.value for score in comparison.scores}
+    return values
 
 
 def _compare(folder: Path, section: Finetune, results: dict[str, Any], seed: int) -> Comparison:

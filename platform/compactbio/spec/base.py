@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,7 +26,19 @@ class Section(BaseModel):
 
     def flat(self) -> dict[str, object]:
         """Values by dotted path, under their names in YAML."""
-        return dict(_walk(self.model_dump(mode="json", by_alias=True), ""))
+        return dict(_walk(self.resolved(), ""))
+
+    def resolved(self) -> dict[str, object]:
+        """All values, the defaults too, as plain ones under their YAML names."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def canonical(self) -> str:
+        """All values, the defaults too, as JSON with sorted keys."""
+        return json.dumps(self.resolved(), sort_keys=True)
+
+    def digest(self) -> str:
+        """Twelve hex digits that change with any value."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
 
 
 def _walk(value: object, path: str) -> Iterator[tuple[str, object]]:

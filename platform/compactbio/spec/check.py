@@ -17,7 +17,7 @@ _OF_THE_ENCODER = {"align", "compact", "layer", "embed", "hidden", "attention"}
 
 def problems(spec: JobSpec) -> list[Problem]:
     """Everything about the spec that its fields alone cannot show."""
-    found = list(_references(spec))
+    found = [*_storage(spec.storage), *_references(spec)]
     for name, stage in spec.stages.items():
         place = f"stages.{name}"
         if isinstance(stage, Finetune):
@@ -45,10 +45,15 @@ def problems(spec: JobSpec) -> list[Problem]:
 
 def corpus_problems(spec: CorpusJob) -> list[Problem]:
     """The same for a job that only builds a token store."""
-    found = list(_cut(spec.corpus))
+    found = [*_storage(spec.storage), *_cut(spec.corpus)]
     if spec.corpus.tokenizer is None:
         found.append(Problem("corpus.tokenizer", "missing: name the tokenizer of the models that will read the store"))
     return found
+
+
+def _storage(storage: str) -> Iterator[Problem]:
+    if "://" in storage:
+        yield Problem("storage", f"'{storage}' is an address; name a folder, on a cluster one that all nodes see")
 
 
 def _cut(corpus: Corpus) -> Iterator[Problem]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from typing import Annotated, Literal
 
@@ -139,7 +137,8 @@ class Cluster(Section):
     """Where a job runs."""
 
     address: str | None = None
-    """A Ray cluster that this machine is a node of (`auto` or `host:6379`); left out, Ray starts inside the driver."""
+    """A Ray cluster that this machine is a node of (`auto` or `host:6379`); left out, Ray starts inside the driver, or
+    is the cluster that the job was submitted to."""
 
     num_workers: Positive = 2
     """Ray Train workers of a training stage."""
@@ -237,18 +236,6 @@ class JobSpec(Section):
                 reserved = ", ".join(sorted(RESERVED))
                 raise ValueError(f"'{name}' cannot name a stage: use letters, digits, - and _, none of {reserved}")
         return stages
-
-    def digest(self) -> str:
-        """Twelve hex digits that change with any value of the spec."""
-        return hashlib.sha256(self.canonical().encode()).hexdigest()[:12]
-
-    def canonical(self) -> str:
-        """The spec with all its defaults, as JSON with sorted keys."""
-        return json.dumps(self.resolved(), sort_keys=True)
-
-    def resolved(self) -> dict[str, object]:
-        """The spec with all its defaults, as plain values under their YAML names."""
-        return self.model_dump(mode="json", by_alias=True)
 
     def tokenizer_source(self) -> tuple[str, str]:
         """Where the tokenizer comes from, and the field that says so."""

@@ -17,6 +17,7 @@ from compactbio.spec.base import Problem, Section, SpecError
 from compactbio.spec.benchmarks import expand_tasks
 from compactbio.spec.check import corpus_problems, problems
 from compactbio.spec.job import CorpusJob, JobSpec
+from compactbio.spec.secrets import password_problems
 
 BASE, SCALE, SPACE = "base", "scale", "space"
 
@@ -58,7 +59,12 @@ def load(path: str | Path, overrides: list[str] | None = None) -> JobSpec:
 
 def load_corpus_job(path: str | Path, overrides: list[str] | None = None) -> CorpusJob:
     """As `load`, for a file that describes a token store."""
-    return read(path, overrides, lambda raw, lines: validate(CorpusJob, raw, lines, corpus_problems))
+    return read(path, overrides, _corpus_from_raw)
+
+
+def load_any(path: str | Path, overrides: list[str] | None = None) -> JobSpec | CorpusJob:
+    """As `load`, for a file that describes whatever can be submitted."""
+    return read(path, overrides, lambda raw, lines: _builder(raw)(raw, lines))
 
 
 def load_values(values: dict[str, Any], overrides: list[str]) -> JobSpec:
@@ -72,6 +78,15 @@ def load_values(values: dict[str, Any], overrides: list[str]) -> JobSpec:
 def from_raw(raw: dict[str, Any], lines: dict[str, int] | None = None) -> JobSpec:
     """The job that plain values describe; `lines` maps dotted paths to lines of the file that they came from."""
     return validate(JobSpec, _with_benchmarks(raw, lines or {}), lines or {}, problems)
+
+
+def _corpus_from_raw(raw: dict[str, Any], lines: dict[str, int]) -> CorpusJob:
+    return validate(CorpusJob, raw, lines, corpus_problems)
+
+
+def _builder(raw: dict[str, Any]) -> Callable[[dict[str, Any], dict[str, int]], JobSpec | CorpusJob]:
+    """What makes a spec of these values: their kind shows in the sections that they have."""
+    return _corpus_from_raw if "corpus" in raw and "stages" not in raw else from_raw
 
 
 def read(
@@ -112,7 +127,7 @@ def validate(
         spec = kind.model_validate_json(json.dumps(raw))  # JSON mode: strict types, yet a list is a tuple
     except ValidationError as error:
         raise SpecError([_problem(kind, raw, details, lines) for details in error.errors()]) from None
-    if found := check(spec):
+    if found := [*password_problems(spec), *check(spec)]:
         raise SpecError([Problem(p.path, p.message, _line(p.path, lines)) for p in found])
     return spec
 

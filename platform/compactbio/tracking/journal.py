@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-Kind = Literal["start", "params", "metrics", "artifact", "model", "note", "end"]
+Kind = Literal["start", "tags", "params", "metrics", "artifact", "model", "note", "end"]
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 FILE_NAME = "journal.jsonl"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -46,6 +46,10 @@ class Journal:
         """The run begins, or goes on."""
         if "start" not in self._kinds:
             self._append("start", {"name": name, "tags": dict(tags)})
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """What the run is found by, as far as it was not known when it began."""
+        self._append("tags", {"values": dict(values)})
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Values that hold for the whole run."""

@@ -16,12 +16,16 @@ from mlflow.types import ColSpec, DataType, Schema
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from compactbio.spec.base import SpecError
+from compactbio.spec.secrets import without_password
 from compactbio.tracking.journal import Follower
 from compactbio.tracking.store_uri import TrackingError
 
 _METRICS_A_CALL = 1000  # limits of the tracking server's log-batch call
 _PARAMS_A_CALL = 100
 _LONGEST_PARAM = 6000
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens it on runs, not on traces
+CANDIDATE = "candidate"
+"""The alias of a registered model's newest version."""
 JOURNAL_TAG = "compactbio.journal"
 """The tag by which a run is found again: its folder, and below it that of the part."""
 
@@ -52,8 +56,8 @@ class MlflowStore:
             if not uri.startswith(("http://", "https://")):
                 self._connect()
         except (MlflowException, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise SpecError.at("tracking.uri", f"MLflow at {uri} cannot be used: {reason}") from None
+            reason = without_password(str(error).splitlines()[0])
+            raise SpecError.at("tracking.uri", f"MLflow at {without_password(uri)} cannot be used: {reason}") from None
 
     def catch_up(self, follower: Follower) -> None:
         """Sends what the journals hold beyond what was sent before. Raises TrackingError; what failed comes again.
@@ -66,7 +70,8 @@ class MlflowStore:
                     self._start(folder, events[0])
                 self._send(self._runs[folder], events)
         except Exception as error:  # whatever the client, its driver or a server says: a run does not fail of it
-            raise TrackingError((str(error).splitlines() or [type(error).__name__])[0]) from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise TrackingError(without_password(reason)) from error
 
     def run_id(self, folder: Path) -> str:
         """The MLflow run of the journal in `folder`."""
@@ -83,7 +88,9 @@ class MlflowStore:
         if self._experiment_id is None:
             found = self._client.get_experiment_by_name(self._experiment)
             self._experiment_id = (
-                found.experiment_id if found else self._client.create_experiment(self._experiment, self._location)
+                found.experiment_id
+                if found
+                else self._client.create_experiment(self._experiment, self._location, tags=_EXPERIMENT_TAGS)
             )
         return self._experiment_id
 
@@ -119,6 +126,9 @@ class MlflowStore:
             self._client.log_batch(run_id, metrics=points[start : start + _METRICS_A_CALL])
         for event in events:
             match event["kind"]:
+                case "tags":
+                    for tag, value in event["values"].items():
+                        self._client.set_tag(run_id, tag, value)
                 case "params":
                     self._send_params(run_id, event["values"])
                 case "artifact":
@@ -168,9 +178,16 @@ class MlflowStore:
             )
         with suppress(MlflowException):  # it is there already
             self._client.create_registered_model(name)
-        self._client.create_model_version(
-            name, info.model_uri, run_id, tags=dict(tags), model_id=info.model_id, await_creation_for=0
+        version = self._client.create_model_version(
+            name,
+            info.model_uri,
+            run_id,
+            tags=dict(tags),
+            description=(folder / "README.md").read_text(encoding="utf-8"),
+            model_id=info.model_id,
+            await_creation_for=0,
         )
+        self._client.set_registered_model_alias(name, CANDIDATE, version.version)
 
 
 def _milliseconds(event: Mapping[str, Any]) -> int:

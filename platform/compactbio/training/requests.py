@@ -54,6 +54,9 @@ class Cell:
     """None where nothing is fine-tuned."""
 
     seed: int
+    tags: dict[str, str]
+    """What its run is tracked under."""
+
     threads: int
     use_gpu: bool
     online: bool

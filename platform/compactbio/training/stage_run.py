@@ -15,6 +15,7 @@ import torch
 from compactbio.data.batches import Batch
 from compactbio.data.store import read_manifest
 from compactbio.spec.base import SpecError
+from compactbio.spec.lineage import registered_name, stage_tags
 from compactbio.tracking import metrics
 from compactbio.tracking.journal import Journal
 from compactbio.training.checkpoint import CHECKPOINTS_FOLDER, CheckpointFolder, Position
@@ -243,7 +244,7 @@ class _Writer:
 
     def start(self, request: StageRequest) -> None:
         if self.journal is not None:
-            self.journal.start(request.stage, {**request.tags, "stage": request.stage})
+            self.journal.start(request.stage, {**request.tags, **stage_tags(request.spec, request.stage)})
             self.journal.params(request.section.flat())
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
@@ -265,6 +266,6 @@ class _Writer:
         if self.journal is None:
             return
         if request.spec.tracking.register_models:
-            name = f"{request.spec.name}-{request.stage}"
-            self.journal.model(request.folder / MODEL_FOLDER, name, {**request.tags, "stage": request.stage})
+            name, tags = registered_name(request.spec, request.stage), stage_tags(request.spec, request.stage)
+            self.journal.model(request.folder / MODEL_FOLDER, name, {**request.tags, **tags})
         self.journal.end()

@@ -1,0 +1,63 @@
+# Sourced by start-head.sh and start-worker.sh: the environment of a node, and how it is started.
+# shellcheck shell=bash
+
+umask 077
+python=$(command -v "${PYTHON:-python3}") || { echo "there is no ${PYTHON:-python3}; set PYTHON" >&2; exit 2; }
+bin=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")
+ray=$bin/ray
+if [ ! -x "$ray" ]; then
+  echo "there is no Ray beside $bin/python; set PYTHON to the interpreter that compactbio is installed for" >&2
+  exit 2
+fi
+state=${COMPACTBIO_NODE:-$HOME/.compactbio/node} # one folder a node: its process and its log
+mkdir -p "$state"
+export PATH="$bin:$PATH"                         # submitted jobs call `python`
+export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=${RAY_USAGE_STATS_ENABLED:-0}
+
+# On a loopback address Ray would name the node, and listen, by the machine's own one, but for this switch.
+loopback_only() {
+  case "$1" in 127.* | localhost) export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 ;; esac
+}
+
+# Runs `ray start` with these options in the background, and waits until it says that the node is up.
+start_node() {
+  if [ -f "$state/pid" ] && kill -0 "$(cat "$state/pid")" 2>/dev/null; then
+    echo "a node runs already (process $(cat "$state/pid")); cluster/stop.sh stops it" >&2
+    exit 1
+  fi
+  setsid "$ray" start --block --disable-usage-stats "$@" >"$state/node.log" 2>&1 </dev/null &
+  local pid=$!
+  echo "$pid" >"$state/pid"
+  for _ in $(seq 600); do
+    if grep -q "block forever" "$state/node.log"; then
+      return
+    fi
+    if ! kill -0 "$pid" 2>/dev/null; then
+      break
+    fi
+    sleep 0.5
+  done
+  give_up "the node did not start"
+}
+
+# Waits until somebody listens there: the dashboard is up later than the node, or never.
+wait_for_dashboard() {
+  for _ in $(seq 600); do
+    if (: >"/dev/tcp/$1/$2") 2>/dev/null; then
+      return
+    fi
+    if ! kill -0 "$(cat "$state/pid")" 2>/dev/null; then
+      break
+    fi
+    sleep 0.5
+  done
+  give_up "the node's dashboard, which takes jobs, did not start"
+}
+
+give_up() {
+  kill "$(cat "$state/pid")" 2>/dev/null || true
+  rm -f "$state/pid"
+  cat "$state/node.log" >&2
+  echo "$1" >&2
+  exit 1
+}

@@ -1,0 +1,155 @@
+"""The command line's part that does what a spec describes: jobs, studies, sweeps, plans, measured steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from compactbio.launch import environment
+from compactbio.launch.options import ManyValues, data_option, overrides_option, spec_argument, storage_option
+from compactbio.launch.sweep_folder import resumed_sweep
+from compactbio.spec.load import load, load_values
+from compactbio.spec.sweep_check import is_sweep, load_sweep
+
+if TYPE_CHECKING:
+    from compactbio.launch.run import RunResult
+
+
+@click.command()
+@click.argument("spec", type=click.Path(path_type=Path), required=False)
+@overrides_option
+@data_option
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with the run in this folder.")
+@click.option("--allow-changes", is_flag=True, help="Go on although SPEC or --set changes the run's spec.")
+@click.option("--name", help="What the new run's folder is called; NAME-TIME-DIGEST when left out.")
+def run(
+    spec: Path | None, overrides: tuple[str, ...], resume: Path | None, allow_changes: bool, name: str | None
+) -> None:
+    """Run the job that SPEC describes, or with --resume go on with a run that was stopped or killed."""
+    from compactbio.launch.run_folder import resumed_spec
+
+    if resume is not None:
+        resume = resume.expanduser().resolve()
+        job = resumed_spec(resume, spec, list(overrides), allow_changes=allow_changes)
+    elif spec is not None:
+        job = load(spec, list(overrides))
+    else:
+        raise click.UsageError("name a SPEC, or the folder of a run with --resume")
+    environment.allow_downloads(job.online)
+    from compactbio.launch.run import run_job
+
+    _say_where(run_job(job, Console(stderr=True), resume=resume, name=name))
+
+
+def _say_where(result: RunResult) -> None:
+    if result.table:
+        click.echo(f"\n{result.table}\n")
+    click.echo(f"report    {result.folder / 'report' / 'index.html'}")
+    for name, folder in result.models.items():
+        click.echo(f"model     {name}: {folder}")
+    click.echo(f"tracking  {result.tracking_uri}, experiment {result.experiment}; to browse it: {result.ui_command}")
+    if not result.tracked:
+        click.echo(f"MLflow has not taken everything; when it is back: compactbio track {result.folder}", err=True)
+
+
+@click.command(cls=ManyValues)
+@click.option("--models", multiple=True, required=True, metavar="NAME=PATH ...", help="Models: folders or hub names.")
+@click.option(
+    "--tasks", multiple=True, required=True, metavar="NAME ...", help="Benchmarks or groups (ner re cls qa mlm)."
+)
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Fine-tune with seeds 1 to N.")
+@click.option("--preset", default="rohanian", show_default=True, help="Hyper-parameters of a paper, or one preset.")
+@click.option("--reference", metavar="NAME", help="The model that others are divided by; the first when left out.")
+@click.option("--name", default="evaluation", show_default=True, help="Names the run.")
+@overrides_option
+@data_option
+def evaluate(
+    models: tuple[str, ...],
+    tasks: tuple[str, ...],
+    seeds: int,
+    preset: str,
+    reference: str | None,
+    name: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Fine-tune every model on every task for every seed, and score them: a study without a spec."""
+    from compactbio.launch.evaluate import study
+
+    values = study(models=models, tasks=tasks, seeds=seeds, preset=preset, reference=reference, name=name)
+    job = load_values(values, list(overrides))
+    environment.allow_downloads(job.online)
+    from compactbio.launch.run import run_job
+
+    _say_where(run_job(job, Console(stderr=True)))
+
+
+@click.command()
+@click.argument("spec", type=click.Path(path_type=Path), required=False)
+@overrides_option
+@data_option
+@storage_option
+@click.option(
+    "--resume", type=click.Path(path_type=Path), metavar="NAME", help="Go on with this sweep: folder or name."
+)
+def sweep(spec: Path | None, overrides: tuple[str, ...], storage: Path, resume: Path | None) -> None:
+    """Search the values that SPEC lets vary, or with --resume go on with a sweep that was stopped or killed."""
+    folder = None
+    if resume is not None and (spec is not None or overrides):
+        raise click.UsageError("a sweep goes on as it is; leave out SPEC and --set")
+    if resume is not None:
+        searched, folder = resumed_sweep(resume, storage)
+    elif spec is not None:
+        searched = load_sweep(spec, list(overrides))
+    else:
+        raise click.UsageError("name a SPEC, or a sweep with --resume")
+    environment.allow_downloads(searched.base.online)
+    from compactbio.launch.sweep import run_sweep
+
+    result = run_sweep(searched, Console(stderr=True), resume=folder)
+    click.echo(f"\n{result.table}\n")
+    click.echo(f"report    {result.folder / 'report' / 'index.html'}")
+    for job in result.jobs:
+        click.echo(f"job       compactbio run {job}")
+    click.echo(f"study     optuna-dashboard {result.study}")
+    click.echo(f"tracking  {result.tracking_uri}, experiment {result.experiment}")
+    if not result.tracked:
+        click.echo(f"MLflow has not taken everything; when it is back: compactbio track {result.folder}", err=True)
+
+
+@click.command()
+@spec_argument
+@overrides_option
+@data_option
+def plan(spec: Path, overrides: tuple[str, ...]) -> None:
+    """Resolve SPEC, a job or a sweep, and print what it comes to, without training."""
+    if is_sweep(spec):
+        searched = load_sweep(spec, list(overrides))
+        environment.allow_downloads(False)
+        from compactbio.launch.sweep_plan import describe_sweep
+
+        click.echo(describe_sweep(searched))
+        return
+    job = load(spec, list(overrides))
+    environment.allow_downloads(False)
+    from compactbio.launch.plan import describe
+
+    click.echo(describe(job))
+
+
+@click.command()
+@spec_argument
+@overrides_option
+@data_option
+@click.option("--stage", help="The training stage; the first one when left out.")
+@click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Steps, after one to warm up.")
+def bench(spec: Path, overrides: tuple[str, ...], stage: str | None, steps: int) -> None:
+    """Measure the training step of SPEC on this machine: speed, utilisation, memory, where the time goes."""
+    job = load(spec, list(overrides))
+    environment.allow_downloads(job.online)
+    from compactbio.launch.bench import bench as lines
+
+    for line in lines(job, stage, steps):
+        click.echo(line)
