@@ -1,14 +1,15 @@
 """Speed and memory of a training step, beside the same step as the recipes' published scripts compute it.
 
     python tests/benchmarks/step_speed.py speed  [--recipes distilbiobert ...] [--pairs 5] [--rows 24]
-        [--teacher-precision bf16] [--data DIR]
+        [--precision bf16] [--teacher-precision bf16] [--data DIR]
     python tests/benchmarks/step_speed.py memory [...]
     python tests/benchmarks/step_speed.py overhead [--pairs 5]
 
 `speed`: BERT-base teacher and the recipe's student with random weights, real abstracts cut at 256 tokens, one process
-with all cores, fp32. The reference: plain transformers forward passes with eager attention, all attention maps and
-hidden states where the recipe compares any, logits of the whole vocabulary at every position, rows in random order
-padded to the longest of the micro-batch. Both take the same rows with the same masks in turn; medians over the pairs.
+with all cores, fp32 unless told. The reference, always fp32: plain transformers forward passes with eager attention,
+all attention maps and hidden states where the recipe compares any, logits of the whole vocabulary at every position,
+rows in random order padded to the longest of the micro-batch. Both take the same rows with the same masks in turn;
+medians over the pairs.
 
 `memory`: the highest resident memory of a process that trains for two steps, above what weights and optimiser take.
 
@@ -76,7 +77,7 @@ def make_teacher(folder: Path, data: Path) -> Path:
     return folder
 
 
-def recipe_spec(recipe: str, teacher: Path, rows: int, teacher_precision: str | None = None) -> JobSpec:
+def recipe_spec(recipe: str, teacher: Path, options: argparse.Namespace) -> JobSpec:
     """The recipe on one worker with one micro-batch a step, the teacher's stand-in, and abstracts."""
     stage = "distill" if recipe in ("distilbiobert", "compactbiobert", "tinybiobert") else "pretrain"
     start = "start: random, model: distilbert-base-cased"
@@ -85,13 +86,14 @@ def recipe_spec(recipe: str, teacher: Path, rows: int, teacher_precision: str | 
         "corpus.sources=[{format: blocks, files: text/abstracts_*.txt.xz}]",
         f"corpus.tokenizer={teacher}",
         "cluster={num_workers: 1}",
-        f"stages.{stage}.training.global_batch={rows}",
-        f"stages.{stage}.training.micro_batch={rows}",
+        f"stages.{stage}.training.global_batch={options.rows}",
+        f"stages.{stage}.training.micro_batch={options.rows}",
+        f"stages.{stage}.training.precision={options.precision}",
         f"stages.{stage}.training.zero_stage=0",
         f"teacher={teacher}" if stage == "distill" else f"stages.pretrain.student={{{start}}}",
     ]
-    if stage == "distill" and teacher_precision:
-        changes.append(f"stages.distill.teacher_precision={teacher_precision}")
+    if stage == "distill" and options.teacher_precision:
+        changes.append(f"stages.distill.teacher_precision={options.teacher_precision}")
     return load(JOBS / RECIPES[recipe], changes)
 
 
@@ -123,7 +125,7 @@ class Reference:
 
         self._recipe = recipe
         self._batches = stage.batches
-        self._student = copy.deepcopy(stage.learner.student)
+        self._student = copy.deepcopy(stage.learner.student).float()
         self._student.set_attn_implementation("eager")
         self._teacher = copy.deepcopy(stage.teachers[0]).float() if stage.teachers else None
         if self._teacher is not None:
@@ -205,13 +207,12 @@ def speed(options: argparse.Namespace, work: Path) -> None:
     if len(options.recipes) > 1:  # DeepSpeed does not start twice in a process
         for recipe in options.recipes:
             command = [sys.executable, __file__, "speed", "--recipes", recipe, "--pairs", str(options.pairs)]
-            command += ["--rows", str(options.rows), "--data", str(options.data)]
-            command += ["--teacher-precision", options.teacher_precision] if options.teacher_precision else []
+            command += ["--data", str(options.data), *same_size(options)]
             subprocess.run(command, check=True)
         return
     teacher = make_teacher(work / "teacher", options.data)
     for recipe in options.recipes:
-        spec = recipe_spec(recipe, teacher, options.rows, options.teacher_precision)
+        spec = recipe_spec(recipe, teacher, options)
         with our_stage(spec, work) as stage:
             both = {"ours": ours(stage), "reference": Reference(recipe, stage)}
             for step in both.values():
@@ -236,22 +237,18 @@ def speed(options: argparse.Namespace, work: Path) -> None:
             )
 
 
+def same_size(options: argparse.Namespace) -> list[str]:
+    """The options of a measurement, for a process that does a part of it."""
+    precisions = ["--teacher-precision", options.teacher_precision] if options.teacher_precision else []
+    return ["--rows", str(options.rows), "--precision", options.precision, *precisions]
+
+
 def memory(options: argparse.Namespace, work: Path) -> None:
     teacher = make_teacher(work / "teacher", options.data)
     for recipe in options.recipes:
         found = {}
         for which in ("ours", "reference"):
-            command = [
-                sys.executable,
-                __file__,
-                "one",
-                "--recipes",
-                recipe,
-                "--which",
-                which,
-                "--rows",
-                str(options.rows),
-            ]
+            command = [sys.executable, __file__, "one", "--recipes", recipe, "--which", which, *same_size(options)]
             command += ["--data", str(options.data), "--teacher", str(teacher), "--work", str(work)]
             found[which] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         ratio = found["ours"] / found["reference"]
@@ -265,7 +262,7 @@ def memory(options: argparse.Namespace, work: Path) -> None:
 def one(options: argparse.Namespace, work: Path) -> None:
     """MiB that two steps of one of the two take at the highest, above what there is before them."""
     [recipe] = options.recipes
-    with our_stage(recipe_spec(recipe, options.teacher, options.rows), work) as stage:
+    with our_stage(recipe_spec(recipe, options.teacher, options), work) as stage:
         step = ours(stage) if options.which == "ours" else Reference(recipe, stage)
         before = psutil.Process().memory_info().rss
         for _ in range(2):
@@ -366,7 +363,8 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--rows", type=int, default=24, help="rows of a micro-batch")
-    parser.add_argument("--teacher-precision", choices=["fp32", "bf16"], help="of the platform's teacher")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of the platform's step")
+    parser.add_argument("--teacher-precision", choices=["fp32", "bf16"], help="of the platform's teacher alone")
     parser.add_argument("--data", type=Path, default=os.environ.get("COMPACTBIO_DATA"))
     parser.add_argument("--which", choices=["ours", "reference"], help=argparse.SUPPRESS)
     parser.add_argument("--teacher", type=Path, help=argparse.SUPPRESS)
