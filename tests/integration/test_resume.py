@@ -93,17 +93,18 @@ def train(rank: int, folder: Path, values: dict[str, Any]) -> Found:
 
 def poison(stage: Any, rank: int) -> tuple[Any, Any]:
     """The stage's batches and targets, with answers on worker 1 that are not finite in step POISONED."""
-    step = 0
+    unlucky: list[torch.Tensor] = []
 
     def batches(number: int) -> Any:
-        nonlocal step
-        step = number
-        return stage.batches(number)
+        read = stage.batches(number)
+        if number + 1 == POISONED and rank == 1:
+            unlucky.extend(batch.input_ids for batch in read)
+        return read
 
     def targets(batch: Any) -> Any:
         said = stage.targets(batch)
         infinite = torch.full_like(said.logits, float("inf"))
-        return replace(said, logits=infinite) if step + 1 == POISONED and rank == 1 else said
+        return replace(said, logits=infinite) if any(batch.input_ids is ids for ids in unlucky) else said
 
     return batches, targets
 
