@@ -9,6 +9,12 @@ if [ ! -x "$ray" ]; then
   echo "there is no Ray beside $bin/python; set PYTHON to the interpreter that compactbio is installed for" >&2
   exit 2
 fi
+case "$bin" in
+  *[[:space:]]*)
+    echo "Ray cannot start a node from a folder with a space in its path ($bin)" >&2
+    exit 2
+    ;;
+esac
 state=${COMPACTBIO_NODE:-$HOME/.compactbio/node} # one folder a node: its process and its log
 mkdir -p "$state"
 export PATH="$bin:$PATH"                         # submitted jobs call `python`

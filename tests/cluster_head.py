@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -58,12 +60,19 @@ class Head:
         return [path for path in self._short.rglob("*") if path.is_file() and not path.is_symlink()]
 
     def ask(self, path: str) -> str:
-        """What the dashboard answers to somebody who has the token."""
+        """What the dashboard answers to somebody who has the token, and patience while it is busy."""
         token = (self.folder / ".ray" / "auth_token").read_text()
         request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {token}"})
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            text: str = answer.read().decode()
-        return text
+        for _ in range(30):
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    text: str = answer.read().decode()
+                return text
+            except urllib.error.HTTPError as error:
+                if error.code < 500:
+                    raise
+                time.sleep(2)
+        raise AssertionError(f"the dashboard does not answer {path}")
 
     def compactbio(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs the command in the head's folder, with further environment variables."""

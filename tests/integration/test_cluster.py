@@ -14,11 +14,13 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from conftest import skip_where_no_node_starts
 
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[str]:
     """The address of a head node with two cores."""
+    skip_where_no_node_starts()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

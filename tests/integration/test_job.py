@@ -183,7 +183,7 @@ def test_mlflow_has_every_run_metric_and_model(finished: tuple[Path, str]) -> No
     assert set(parent.data.metrics) == {f"held_out_mlm/{stage}" for stage in ("adapt", "distill", "control")} | {
         f"score/{model}/{task}" for model in ("teacher", "student", "control") for task in ("mentions", "branches")
     }
-    assert runs["student-mentions"].data.tags["student"] == "small-distill"
+    assert runs["student-mentions-s1"].data.tags["student"] == "small-distill"
     wanted = {"spec.yaml", "README.md", "report/index.html", "report/table.md"}
     assert wanted <= set(_artifacts(client, distill.info.run_id))
     assert {"spec.yaml", "report/index.html"} <= set(_artifacts(client, parent.info.run_id))

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import yaml
 from cluster_head import Head
-from conftest import ROOT
+from conftest import ROOT, skip_where_no_node_starts
 from faults import REPORT, job
 from mlflow import MlflowClient
 
@@ -24,6 +24,7 @@ STEPS = 3000  # enough for what happens to the job before it ends
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    skip_where_no_node_starts()
     started = Head(tmp_path_factory.mktemp("head"))
     try:
         started.start()

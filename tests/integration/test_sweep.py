@@ -70,13 +70,13 @@ def folder(
             LAMBDA: {"kind": "choice", "values": [0.5, 1.0, INFINITE]},
         },
         "objectives": [{"kind": "held_out", "stage": "distill"}],
-        "search": {"warm_start": [{LAMBDA: INFINITE}]},
+        "search": {"warm_start": [{LAMBDA: INFINITE}, {LR: 3e-3}, {LR: 6e-3}]},
         "budget": {"trials": TRIALS},
         "stopping": {"kind": "asha", "first_rung": SAVE, "reduction": 2},
         "confirm_seeds": 1,
     }
-    (place / "job.yaml").write_text(yaml.safe_dump(job))
-    (place / "sweep.yaml").write_text(yaml.safe_dump(sweep))
+    (place / "job.yaml").write_text(yaml.safe_dump(job, sort_keys=False))
+    (place / "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
     killed = Command(place, hermetic_environment)
     killed.start("sweep", "sweep.yaml")
     killed.until(lambda: states(place)["finished"] and saved(place), "a finished trial beside one that is saved")
@@ -98,11 +98,11 @@ def ended(place: Path) -> list[Path]:
 
 
 def saved(place: Path) -> list[Path]:
-    """Trials on their way that have a checkpoint, and more than half of the way before them."""
+    """Trials on their way that have a checkpoint, and some of the way before them."""
     going = [
         path for path in place.glob("runs/lambdas-*/trial-*") if not (has_ended(path) or (path / "pruned").exists())
     ]
-    return [path for path in going if SAVE <= newest_step(path / "distill") < STEPS // 2]
+    return [path for path in going if SAVE <= newest_step(path / "distill") < STEPS - 2 * SAVE]
 
 
 def study(folder: Path) -> optuna.Study:
