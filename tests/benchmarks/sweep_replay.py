@@ -83,7 +83,7 @@ def job(steps: int, every: int) -> dict[str, Any]:
                     "lr": 1e-3,
                     "warmup_steps": steps // 20,
                     "report_every_steps": every,
-                    "held_out_rows": 192,
+                    "held_out_rows": 128,
                     "evaluate_every_steps": every,
                     "checkpoints": {"every_minutes": None, "keep_best": False},
                 },
@@ -105,13 +105,14 @@ def choices() -> dict[str, Any]:
     return {path: {"kind": "choice", "values": values} for path, values in GRID.items()}
 
 
-def tabulate(out: Path, steps: int) -> None:
-    """Runs the grid; a table that was begun goes on."""
+def tabulate(out: Path, steps: int, points: int | None) -> None:
+    """Runs the grid, or the first points of it; a table that was begun goes on."""
     command = [sys.executable, "-m", "compactbio.launch.cli", "sweep"]
-    if list(out.glob("runs/table-*")):
+    if list(out.glob("runs/table-*/sweep.yaml")):
         command += ["--resume", "table"]
     else:
-        write_sweep(out, job(steps, max(1, steps // 15)), space=choices(), search={"sampler": "grid"})
+        budget = {} if points is None else {"trials": points}
+        write_sweep(out, job(steps, max(1, steps // 15)), space=choices(), search={"sampler": "grid"}, budget=budget)
         command += ["sweep.yaml"]
     subprocess.run(command, check=True, cwd=out)
     [results] = out.glob("runs/table-*/trials.json")
@@ -286,7 +287,7 @@ def main() -> None:
     environment.prepare_driver()
     match options.what:
         case "table":
-            tabulate(options.out, options.steps)
+            tabulate(options.out, options.steps, options.trials)
         case "replay":
             replay(options.out, options.seeds)
         case "memory":

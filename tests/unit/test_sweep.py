@@ -9,6 +9,7 @@ import torch
 from sweeps import BATCH, COMPACT, DISTILL, JOBS, LR, MLM, OUTPUT, make, refused, url
 
 from compactbio.launch.failures import is_out_of_memory
+from compactbio.launch.sweep import check_sweep
 from compactbio.launch.sweep_fit import fit_trials
 from compactbio.launch.sweep_plan import asha_share, describe_sweep
 from compactbio.launch.sweep_study import SearchStudy
@@ -170,7 +171,13 @@ def test_a_model_that_is_fine_tuned_against_another_brings_it_along(tmp_path: Pa
 
 def test_a_score_is_the_mean_over_tasks_of_what_stands_for_the_seeds() -> None:
     cells = [
-        {"model_name": model, "task_name": task, "main": main, "scores": {main: score, "accuracy": 100.0}}
+        {
+            "model_name": model,
+            "task_name": task,
+            "main": main,
+            "scores": {main: score + 1, "accuracy": 100.0},
+            "dev_score": score,
+        }
         for model, task, main, score in [
             ("student", "ner", "micro_f1", 60.0),
             ("student", "ner", "micro_f1", 61.0),
@@ -183,6 +190,24 @@ def test_a_score_is_the_mean_over_tasks_of_what_stands_for_the_seeds() -> None:
     assert task_score(cells, "mean", student) == pytest.approx((67 + 30) / 2)
     assert task_score(cells, "median", student) == pytest.approx((61 + 30) / 2)
     assert task_score(cells, "mean", student.model_copy(update={"task": "qa"})) == 30.0
+    assert task_score(cells, "mean", student.model_copy(update={"task": "qa", "split": "test"})) == 31.0
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_trials_score_the_development_set_where_it_chooses(tmp_path: Path, split: str) -> None:
+    objectives = [{"kind": "score", "stage": "finetune", "model": "student", "split": split}]
+    sweep = load_sweep(make(tmp_path, objectives=objectives))
+    made = {"stage:adapt": "/made/adapt"}
+    section = sweep.trial(sweep.job({}), str(tmp_path), made).stages["finetune"]
+    assert isinstance(section, Finetune) and section.tuning["all"].score_dev == (split == "dev")
+
+
+def test_a_task_without_a_development_set_cannot_choose(tmp_path: Path) -> None:
+    objectives = [{"kind": "score", "stage": "finetune", "model": "student"}]
+    with pytest.raises(SpecError, match=r"objectives\.0\.split: task 'mentions' has no development set"):
+        check_sweep(load_sweep(make(tmp_path, objectives=objectives)))
+    objectives[0]["split"] = "test"
+    check_sweep(load_sweep(make(tmp_path, objectives=objectives)))
 
 
 def test_lambdas_are_scaled_to_a_sum_those_of_the_base_too(tmp_path: Path) -> None:
@@ -345,9 +370,20 @@ def test_the_plan_says_what_stopping_early_saves(tmp_path: Path) -> None:
     # 8 x 4, then 4 to 8, 2 to 16, 1 to 32
     assert asha_share(sweep, sweep.spec.stopping, 8) == pytest.approx((8 * 4 + 4 * 4 + 2 * 8 + 1 * 16) / (8 * 32))
     planned = describe_sweep(sweep)
-    assert "at most 8 x 32 steps = 256 steps" in planned and "with ASHA about 31% of it (80 steps)" in planned
+    assert (
+        "at most 8 x 32 steps = 256, 8 x 1,024 rows at the base's batch = 8,192" in planned
+        and "with ASHA about 31% of it (80 steps)" in planned
+    )
     assert "run once   adapt" in planned and "left out   control, finetune" in planned
-    assert "4 runs of 32 steps to confirm" in planned
+    assert "4 runs of the same length to confirm" in planned
+
+
+def test_the_plan_counts_fine_tunings(tmp_path: Path) -> None:
+    space = {"stages.finetune.tuning.all.lr": {"kind": "log_uniform", "low": 1e-5, "high": 1e-2}}
+    scale = {"cluster.num_workers": 1, "stages.finetune.seeds": [1, 2, 3]}
+    objectives = [{"kind": "score", "stage": "finetune", "model": "student"}]
+    planned = describe_sweep(load_sweep(make(tmp_path, space=space, scale=scale, objectives=objectives)))
+    assert "compute    at most 6 x 6 fine-tunings = 36\n" in planned  # one model, two tasks, three seeds
 
 
 def test_the_report_shows_every_kind_of_trial(tmp_path: Path) -> None:

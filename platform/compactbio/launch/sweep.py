@@ -14,10 +14,10 @@ from rich.console import Console
 from compactbio.launch import environment, preflight, stages
 from compactbio.launch.failures import failures
 from compactbio.launch.following import Following, open_store
-from compactbio.launch.preflight import Absent
+from compactbio.launch.preflight import Absent, Preflight
 from compactbio.launch.progress import say, say_absent
 from compactbio.launch.ray_session import ray_session
-from compactbio.launch.run_folder import git_sha, locked
+from compactbio.launch.run_folder import check_lasts, git_sha, locked
 from compactbio.launch.stopping import Stopping
 from compactbio.launch.stopping import stopping as listening
 from compactbio.launch.sweep_fit import Fit, fit_trials
@@ -57,8 +57,9 @@ class SweepResult:
     tracked: bool
 
 
-def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None) -> SweepResult:
-    """Runs the trials of a sweep; with `resume` in the folder of one that was stopped or killed, those that it lacks.
+def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None, name: str | None = None) -> SweepResult:
+    """Runs the trials of a sweep, in a new folder called `name` where that is given; with `resume` in the folder of one
+    that was stopped or killed, those that it lacks.
 
     Raises SpecError before anything is written where the sweep cannot be run as it is, and later JobFailedError, or
     StoppedError where it was asked to stop.
@@ -66,6 +67,8 @@ def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None) -> 
     base = sweep.base
     env_vars = environment.for_workers(use_gpu=base.cluster.use_gpu, online=base.online)
     quiet_transformers()
+    if environment.is_submitted() and resume is None:
+        check_lasts(sweep.storage)
     absent = check_sweep(sweep)
     storage = resume.parent if resume is not None else Path(base.storage).expanduser().resolve()
     uri, experiment = tracking_uri(base.tracking, storage), base.tracking.experiment or sweep.spec.name
@@ -75,7 +78,7 @@ def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None) -> 
         stack.enter_context(ray_session(base.cluster, env_vars))
         fit = _fit(sweep)
         mlflow = open_store(uri, experiment, storage)
-        folder = resume or create_sweep_folder(sweep)
+        folder = resume or create_sweep_folder(sweep, name)
         if resume is None:
             lock.enter_context(locked(folder))
         say(console, f"sweep folder {folder}\n{fit.arithmetic}")
@@ -96,10 +99,11 @@ def check_sweep(sweep: Sweep) -> Absent:
     search reads and writes. Returns the tasks that have no data here."""
     from compactbio.launch.sweep_study import check_database, earlier_outcomes
 
-    absent = preflight.check(sweep.base).absent
+    checked = preflight.check(sweep.base)
+    absent = checked.absent
     for number, objective in enumerate(sweep.spec.objectives):
-        if isinstance(objective, Score) and objective.task and objective.task in absent[objective.stage]:
-            raise SpecError.at(f"objectives.{number}.task", absent[objective.stage][objective.task])
+        if isinstance(objective, Score):
+            _check_score(sweep, objective, f"objectives.{number}", checked)
     earlier_outcomes(sweep)
     if sweep.spec.search.study is not None:
         check_database(sweep.spec.search.study)
@@ -112,6 +116,22 @@ def check_sweep(sweep: Sweep) -> Absent:
             except SpecError as error:
                 raise SpecError.at(f"space.{path}", f"{json.dumps(value)}: {error}") from None
     return absent
+
+
+def _check_score(sweep: Sweep, objective: Score, place: str, checked: Preflight) -> None:
+    """Raises SpecError where a task that is scored has no data here, or no development set to choose by."""
+    absent, sizes = checked.absent[objective.stage], checked.tasks[objective.stage]
+    if objective.task and objective.task in absent:
+        raise SpecError.at(f"{place}.task", absent[objective.task])
+    stage = sweep.base.stages[objective.stage]
+    assert isinstance(stage, Finetune)
+    for name in [objective.task] if objective.task else sizes:
+        if objective.split == "dev" and (not sizes[name].dev or stage.tuning_of(stage.tasks[name]) is None):
+            raise SpecError.at(
+                f"{place}.split",
+                f"task '{name}' has no development set to choose by; give it one, or say `split: test` and score "
+                "what is found on another test set",
+            )
 
 
 def _fit(sweep: Sweep) -> Fit:

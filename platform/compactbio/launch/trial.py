@@ -267,11 +267,13 @@ def _score(request: TrialRequest, objective: Yardstick, fine_tuned: dict[str, An
 
 
 def task_score(cells: list[dict[str, Any]], summary: Literal["mean", "median"], objective: Score) -> float:
-    """The main score of a task, its seeds put together as the stage's `summary` says; of several tasks the mean."""
+    """The main score of a task on the objective's split, its seeds put together as the stage's `summary` says; of
+    several tasks the mean."""
     by_task: dict[str, list[float]] = {}
     for cell in cells:
         if cell["model_name"] == objective.model and objective.task in (None, cell["task_name"]):
-            by_task.setdefault(cell["task_name"], []).append(cell["scores"][cell["main"]])
+            score = cell["scores"][cell["main"]] if objective.split == "test" else cell["dev_score"]
+            by_task.setdefault(cell["task_name"], []).append(score)
     over_seeds = statistics.median if summary == "median" else statistics.fmean
     return statistics.fmean(map(over_seeds, by_task.values()))
 
