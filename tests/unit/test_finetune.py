@@ -39,6 +39,7 @@ def cell(tiny_model: Path, tmp_path: Path) -> MakeCell:
             task=TypeAdapter(AnyTask).validate_json(json.dumps(task)),
             tuning=Tuning.model_validate({**TUNING, **tuning}),
             seed=1,
+            tags={},
             threads=1,
             use_gpu=False,
             online=False,
