@@ -208,10 +208,10 @@ def searching(steps: int, seed: int, sampler: str, trials: int, **changes: Any) 
 def markdown(rows: list[dict[str, Any]], table: Table) -> str:
     """What each search needed, as a share of the steps of the full-length random search of the same seed."""
     lines = [
-        f"{len(rows)} seeds; random search of {FULL_TRIALS} full trials takes {rows[0]['steps']:,} steps, and finds the "
-        f"grid's best loss ({table.least:.3f}) in {sum(row['loss'] <= table.least for row in rows)} of them.",
+        f"{len(rows)} seeds; random search of {FULL_TRIALS} full trials takes {rows[0]['steps']:,} steps, and finds "
+        f"the grid's best loss ({table.least:.3f}) in {sum(row['loss'] <= table.least for row in rows)} of them.",
         "",
-        "| steps to its loss, as a share of its steps | median | quartiles | all seeds | a third or less in | missed in |",
+        "| steps to its loss, as a share of its steps | median | quartiles | all seeds | a third or less | missed |",
         "|---|---|---|---|---|---|",
     ]
     total = sum(row["steps"] for row in rows)
