@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import math
 import os
@@ -138,7 +139,13 @@ class Table:
     def __init__(self, path: Path) -> None:
         read = json.loads(path.read_text())
         self.steps: int = read["steps"]
-        self._points = {tuple(point["values"][path] for path in GRID): point for point in read["points"]}
+        points, failed = (
+            {tuple(point["values"][path] for path in GRID): point for point in read[name]}
+            for name in ("points", "failed")
+        )
+        if {*points, *failed} != set(itertools.product(*GRID.values())):
+            raise SystemExit(f"{path} does not have the points of the grid")
+        self._points = points
         self.least = min(point["loss"] for point in self._points.values())
 
     def at(self, values: dict[str, Any]) -> tuple[list[tuple[int, float]], float]:

@@ -398,7 +398,10 @@ def test_the_report_shows_every_kind_of_trial(tmp_path: Path) -> None:
         }
         for number in range(6)
     ]
-    trials += [{"number": 6, "state": "pruned", "values": {MLM: 9.0, BATCH: 16}, "scores": [], "reason": ""}]
+    curve = {"4": 7.5, "12": 6.25}
+    trials += [
+        {"number": 6, "state": "pruned", "values": {MLM: 9.0, BATCH: 16}, "scores": [], "reason": "", "curve": curve}
+    ]
     trials += [{"number": 7, "state": "failed", "values": {MLM: 8.0, BATCH: 16}, "scores": [], "reason": "<nan>"}]
     results = {
         "name": "small",
@@ -415,9 +418,10 @@ def test_the_report_shows_every_kind_of_trial(tmp_path: Path) -> None:
     (tmp_path / "trials.json").write_text(json.dumps(results))
     table = write_sweep_report(tmp_path)
     assert table.splitlines()[2].startswith("| 5 (front) | 3.5")
-    assert "8 trials: 6 finished, 1 pruned, 1 failed" in table
+    assert "8 trials: 6 finished, 1 pruned, 1 failed\n- Pareto front: trials 0, 5" in table
     assert "a loss on fresh seeds: base 4.1 ± 0.14 (2 seeds), best 3.55 ± 0.071 (2 seeds)" in table
     page = (tmp_path / "report" / "index.html").read_text()
+    assert "<td>12</td><td>6.25</td>" in page.replace(' class="number"', "")
     assert page.count("<svg") == 8 and "trial 7 failed: &lt;nan&gt;" in page
     with pytest.raises(SpecError, match="not the folder of a finished sweep"):
         write_sweep_report(tmp_path / "report")
