@@ -40,7 +40,7 @@ from compactbio.launch.sweep_study import SearchStudy
 from compactbio.launch.sweep_trials import run_trials
 from compactbio.launch.trial import TrialReport
 from compactbio.spec.job import Cluster
-from compactbio.spec.sweep_check import load_sweep
+from compactbio.spec.sweep_load import load_sweep
 from compactbio.spec.trials import Sweep
 
 LR, BATCH = "stages.distill.training.lr", "stages.distill.training.global_batch"

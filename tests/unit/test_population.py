@@ -12,10 +12,11 @@ from compactbio.launch.sweep_population import Evolving, Member, bred, explored
 from compactbio.launch.sweep_sources import Common
 from compactbio.launch.sweep_study import SearchStudy
 from compactbio.launch.sweep_trials import Later
-from compactbio.launch.trial import TrialReport, TrialRequest
+from compactbio.launch.trial import TrialReport
+from compactbio.launch.trial_stages import TrialRequest
 from compactbio.spec.space import LogUniform
 from compactbio.spec.sweep import Population
-from compactbio.spec.sweep_check import load_sweep
+from compactbio.spec.sweep_load import load_sweep
 
 SPACE = {LR: {"kind": "log_uniform", "low": 1e-5, "high": 1e-2}, MLM: {"kind": "log_uniform", "low": 0.1, "high": 10}}
 PBT = {"space": SPACE, "budget": {"trials": 4}, "stopping": {"kind": "pbt", "interval": 12}}

@@ -8,7 +8,7 @@ from compactbio.launch.shipping import LARGEST_FILE, SPEC_NAME, packed
 from compactbio.launch.submission import order_of, order_to_resume
 from compactbio.spec.base import SpecError
 from compactbio.spec.load import load, load_any
-from compactbio.spec.sweep_check import load_sweep
+from compactbio.spec.sweep_load import load_sweep
 
 JOBS = Path(__file__).parents[2] / "jobs"
 

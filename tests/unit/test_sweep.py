@@ -9,17 +9,18 @@ import torch
 from sweeps import BATCH, COMPACT, DISTILL, JOBS, LR, MLM, OUTPUT, make, refused, url
 
 from compactbio.launch.failures import is_out_of_memory
-from compactbio.launch.sweep import check_sweep
 from compactbio.launch.sweep_fit import fit_trials
 from compactbio.launch.sweep_plan import asha_share, describe_sweep
+from compactbio.launch.sweep_preflight import check_sweep
 from compactbio.launch.sweep_study import SearchStudy
-from compactbio.launch.trial import task_score, with_less_memory
+from compactbio.launch.trial_scores import task_score
+from compactbio.launch.trial_stages import with_less_memory
 from compactbio.reporting.sweep_page import write_sweep_report
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Cluster, Finetune
 from compactbio.spec.plan import plan_batch
 from compactbio.spec.sweep import Asha, Score
-from compactbio.spec.sweep_check import is_sweep, load_sweep
+from compactbio.spec.sweep_load import is_sweep, load_sweep
 from compactbio.spec.trials import Sweep
 
 

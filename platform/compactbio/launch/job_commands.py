@@ -12,7 +12,7 @@ from compactbio.launch import environment
 from compactbio.launch.options import ManyValues, data_option, overrides_option, spec_argument, storage_option
 from compactbio.launch.sweep_folder import is_sweep_folder, resumed_sweep
 from compactbio.spec.load import load, load_values
-from compactbio.spec.sweep_check import is_sweep, load_sweep
+from compactbio.spec.sweep_load import is_sweep, load_sweep
 
 if TYPE_CHECKING:
     from compactbio.launch.run import RunResult

@@ -11,7 +11,7 @@ import click
 
 from compactbio.launch.options import overrides_option
 from compactbio.spec.load import load_any
-from compactbio.spec.sweep_check import is_sweep, load_sweep
+from compactbio.spec.sweep_load import is_sweep, load_sweep
 
 if TYPE_CHECKING:
     from compactbio.launch.shipping import Shipped

@@ -14,7 +14,7 @@ from rich.console import Console
 from compactbio.launch import environment, preflight, stages
 from compactbio.launch.failures import failures
 from compactbio.launch.following import Following, open_store
-from compactbio.launch.preflight import Absent, Preflight
+from compactbio.launch.preflight import Absent
 from compactbio.launch.progress import say, say_absent
 from compactbio.launch.ray_session import ray_session
 from compactbio.launch.run_folder import check_lasts, git_sha, locked
@@ -22,15 +22,15 @@ from compactbio.launch.stopping import Stopping
 from compactbio.launch.stopping import stopping as listening
 from compactbio.launch.sweep_fit import Fit, fit_trials
 from compactbio.launch.sweep_folder import SHARED_FOLDER, create_sweep_folder, write_job
+from compactbio.launch.sweep_preflight import check_sweep
 from compactbio.launch.sweep_sources import Common, Confirming, Searching, trial_request
 from compactbio.models.load import quiet_transformers
 from compactbio.reporting.sweep_page import write_sweep_report
 from compactbio.reporting.sweep_results import SWEEP_RESULTS_FILE
-from compactbio.spec.base import SpecError
 from compactbio.spec.job import STAGE_PREFIX, Finetune
+from compactbio.spec.points import num_trials
 from compactbio.spec.secrets import without_password
-from compactbio.spec.sweep import Population, Score
-from compactbio.spec.sweep_check import grid_size
+from compactbio.spec.sweep import Population
 from compactbio.spec.trials import Sweep
 from compactbio.tracking.journal import Journal, has_ended
 from compactbio.tracking.store_uri import tracking_uri
@@ -94,53 +94,13 @@ def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None, nam
     return SweepResult(folder, jobs, table, without_password(uri), experiment, url, following.complete)
 
 
-def check_sweep(sweep: Sweep) -> Absent:
-    """Looks at the base as before a run of its own, at every student that the space can make of it, and at what the
-    search reads and writes. Returns the tasks that have no data here."""
-    from compactbio.launch.sweep_study import check_database, earlier_outcomes
-
-    checked = preflight.check(sweep.base)
-    absent = checked.absent
-    for number, objective in enumerate(sweep.spec.objectives):
-        if isinstance(objective, Score):
-            _check_score(sweep, objective, f"objectives.{number}", checked)
-    earlier_outcomes(sweep)
-    if sweep.spec.search.study is not None:
-        check_database(sweep.spec.search.study)
-    for path, distribution in sweep.spec.space.items():
-        if ".training." in path or ".tuning." in path:
-            continue
-        for value in distribution.probes():
-            try:
-                preflight.check(sweep.without_normalising().job({path: value}))
-            except SpecError as error:
-                raise SpecError.at(f"space.{path}", f"{json.dumps(value)}: {error}") from None
-    return absent
-
-
-def _check_score(sweep: Sweep, objective: Score, place: str, checked: Preflight) -> None:
-    """Raises SpecError where a task that is scored has no data here, or no development set to choose by."""
-    absent, sizes = checked.absent[objective.stage], checked.tasks[objective.stage]
-    if objective.task and objective.task in absent:
-        raise SpecError.at(f"{place}.task", absent[objective.task])
-    stage = sweep.base.stages[objective.stage]
-    assert isinstance(stage, Finetune)
-    for name in [objective.task] if objective.task else sizes:
-        if objective.split == "dev" and (not sizes[name].dev or stage.tuning_of(stage.tasks[name]) is None):
-            raise SpecError.at(
-                f"{place}.split",
-                f"task '{name}' has no development set to choose by; give it one, or say `split: test` and score "
-                "what is found on another test set",
-            )
-
-
 def _fit(sweep: Sweep) -> Fit:
     resources = ray.cluster_resources()
     budget = sweep.spec.budget
     return fit_trials(
         sweep.base.cluster,
         budget.concurrent,
-        budget.trials or grid_size(sweep),
+        num_trials(sweep),
         num_cpus=resources.get("CPU", 0),
         num_gpus=resources.get("GPU", 0),
     )

@@ -11,7 +11,7 @@ import yaml
 from compactbio.launch.run_folder import create_folder, folder_stem
 from compactbio.reporting.sweep_results import SWEEP_RESULTS_FILE
 from compactbio.spec.base import Problem, SpecError
-from compactbio.spec.sweep_check import load_sweep
+from compactbio.spec.sweep_load import load_sweep
 from compactbio.spec.trials import Sweep
 
 SWEEP_FILE = "sweep.yaml"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 from compactbio.launch.plan import describe
 from compactbio.spec.job import Finetune
+from compactbio.spec.points import num_trials
 from compactbio.spec.space import Choice
 from compactbio.spec.sweep import Asha, HeldOut, Median, Population
-from compactbio.spec.sweep_check import grid_size
 from compactbio.spec.trials import Sweep
 
 
@@ -46,15 +46,6 @@ def describe_sweep(sweep: Sweep) -> str:
         lines.append(f"left out   {', '.join(skipped)}: no objective depends on it")
     lines += _compute(sweep, trials)
     return "\n".join([*lines, "", "its base:", describe(sweep.base)])
-
-
-def num_trials(sweep: Sweep) -> int:
-    """How many trials there will be."""
-    asked = sweep.spec.budget.trials
-    if sweep.spec.search.sampler != "grid":
-        assert asked is not None
-        return asked
-    return min(asked or grid_size(sweep), grid_size(sweep))
 
 
 def _only(sweep: Sweep, path: str) -> str:

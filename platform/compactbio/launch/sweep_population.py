@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 from compactbio.data.whole import whole_folder
 from compactbio.launch.sweep_sources import Common, remove_state, trial_request
 from compactbio.launch.sweep_trials import Later
-from compactbio.launch.trial import TrialReport, TrialRequest
+from compactbio.launch.trial import TrialReport
+from compactbio.launch.trial_stages import TrialRequest
 from compactbio.spec.load import from_raw, put
+from compactbio.spec.points import num_trials
 from compactbio.spec.space import Distribution, LogUniform, Uniform
 from compactbio.spec.sweep import Population, Values
 from compactbio.spec.trials import Sweep
@@ -76,7 +78,7 @@ class Evolving:
     @property
     def num_runs(self) -> int:
         """How many parts of trials there are."""
-        return len(self._ends) * self._study.budget
+        return len(self._ends) * num_trials(self._sweep)
 
     def next(self) -> TrialRequest | Later | None:
         """A member of this generation that has not run."""

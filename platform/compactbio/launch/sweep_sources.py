@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from compactbio.launch.preflight import Absent
 from compactbio.launch.sweep_folder import trial_folder
-from compactbio.launch.trial import PRUNED_FILE, TrialReport, TrialRequest
+from compactbio.launch.trial import PRUNED_FILE, TrialReport
+from compactbio.launch.trial_stages import TrialRequest
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import JobSpec
+from compactbio.spec.points import num_trials
 from compactbio.spec.sweep import Asha, Median, Values
 from compactbio.spec.trials import Sweep
 from compactbio.tracking.journal import has_ended
@@ -112,7 +114,7 @@ class Searching:
     @property
     def num_runs(self) -> int:
         """How many trials there will be at most."""
-        return self._study.budget
+        return num_trials(self._sweep)
 
     def tidy(self) -> None:
         """Models stay of the best trials alone."""

@@ -14,7 +14,8 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from compactbio.launch.trial import PRUNED_FILE, TrialReport, TrialRequest, TrialRun
+from compactbio.launch.trial import PRUNED_FILE, TrialReport, TrialRun
+from compactbio.launch.trial_stages import TrialRequest
 
 _REQUEST, _LOST = "request", "its process was lost too often, or never started"
 _QUIET = {
