@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 from sweeps import BATCH, COMPACT, DISTILL, JOBS, LR, MLM, OUTPUT, make, refused, url
@@ -277,6 +280,44 @@ def test_a_grid_is_every_combination_once_the_base_first(tmp_path: Path) -> None
     while (suggestion := study.next()) is not None:
         points.append(tuple(suggestion.values.values()))
     assert points[0] == (32, 4) and sorted(points) == sorted((b, w) for b in (16, 32, 64) for w in (0, 4, 8))
+
+
+def test_a_driver_that_was_killed_while_it_noted_the_first_points_loses_none(tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    trials = [
+        {"state": "finished", "number": number, "values": {MLM: 0.3, BATCH: 16}, "scores": [number]}
+        for number in (0, 1)
+    ]
+    (before / "trials.json").write_text(json.dumps({"objectives": ["distill/held_out/mlm"], "trials": trials}))
+    space = {MLM: {"kind": "choice", "values": [0.3, 1.0]}, BATCH: {"kind": "choice", "values": [16, 32]}}
+    search = {"sampler": "grid", "earlier": [str(before)]}
+    sweep = load_sweep(make(tmp_path, space=space, search=search, budget={}))
+    begun = optuna.create_study(storage=url(tmp_path), study_name="s", direction="minimize")
+    begun.enqueue_trial({MLM: 1.0, BATCH: 32})
+    begun.enqueue_trial({MLM: 0.3, BATCH: 16})
+    study = SearchStudy(sweep, "s", url(tmp_path))
+    points = []
+    while (suggestion := study.next()) is not None:
+        points.append(tuple(suggestion.values.values()))
+    assert points[0] == (1.0, 32) and sorted(points) == [(m, b) for m in (0.3, 1.0) for b in (16, 32)]
+    again = SearchStudy(sweep, "s", url(tmp_path))
+    assert len(optuna.load_study(study_name="s", storage=url(tmp_path)).trials) == len(again.outcomes()) + 2
+
+
+def test_evolution_has_generations_in_a_small_sweep(tmp_path: Path) -> None:
+    objectives = [{"kind": "score", "stage": "finetune", "model": "student"}]
+    objectives += [{"kind": "latency", "stage": "finetune", "model": "student"}]
+    search, budget = {"sampler": "nsga2"}, {"trials": 60}
+    study = SearchStudy(
+        load_sweep(make(tmp_path, objectives=objectives, search=search, budget=budget)), "s", url(tmp_path)
+    )
+    distances = []
+    while (suggestion := study.next()) is not None:
+        values = suggestion.values
+        distances.append(abs(math.log10(values[MLM] / 0.3)))
+        study.finish(suggestion.number, (-distances[-1], distances[-1] + values[OUTPUT] / 100))
+    assert statistics.mean(distances[-20:]) < 0.75 * statistics.mean(distances[:20])
 
 
 def test_conditional_paths_are_searched_where_they_matter(tmp_path: Path) -> None:

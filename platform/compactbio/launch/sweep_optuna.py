@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import optuna
 from pydantic import JsonValue
 
+from compactbio.spec.points import num_trials
 from compactbio.spec.space import Choice, Distribution, Integer, LogUniform
 from compactbio.spec.sweep import Asha, Median
 from compactbio.spec.trials import Sweep
@@ -15,6 +16,8 @@ from compactbio.spec.trials import Sweep
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
+
+_GENERATIONS, _FEWEST_PARENTS, _MOST_PARENTS = 5, 4, 50  # Optuna's own 50 are more than most sweeps have trials
 
 
 def sampler(sweep: Sweep, num_before: int) -> BaseSampler:
@@ -28,7 +31,8 @@ def sampler(sweep: Sweep, num_before: int) -> BaseSampler:
                 seed=seed, multivariate=together, group=together and bool(sweep.spec.conditions), constant_liar=True
             )
         case "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed)
+            size = min(max(num_trials(sweep) // _GENERATIONS, _FEWEST_PARENTS), _MOST_PARENTS)
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=size)
         case "gp":
             return optuna.samplers.GPSampler(seed=seed)
         case "random" | "grid":  # a grid's points wait in the study from the start

@@ -28,6 +28,7 @@ _EARLIER = "earlier"
 _REASON = "reason"
 _OBJECTIVES = "objectives"
 _ENDED_WITH = "ended_with"
+_READY = "ready"  # all points that are tried first are in the study
 _MORE_THAN_PATHS = 2  # finished trials beyond the number of paths, before importance says anything
 
 
@@ -58,8 +59,8 @@ class SearchStudy:
         self._begun = [trial for trial in before if trial.state == TrialState.RUNNING]
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, set[int]] = {}
-        if not before:
-            self._first_points()
+        if _READY not in self._study.user_attrs:
+            self._first_points(before)
 
     def next(self) -> Suggestion | None:
         """A trial that another driver had begun, or a new one; None when there are enough."""
@@ -141,18 +142,22 @@ class SearchStudy:
             found.append({path: float(share) for path, share in shares.items()})
         return found
 
-    def _first_points(self) -> None:
-        """The base's own point, then those that are known to be good, then what an earlier sweep found out."""
+    def _first_points(self, before: list[FrozenTrial]) -> None:
+        """The base's own point, then those that are known to be good, then what an earlier sweep found out. A driver
+        that was killed in the middle of it may have left some of them."""
         names = [objective.name() for objective in self._sweep.spec.objectives]
         self._study.set_metric_names(names)
         self._study.set_user_attr(_OBJECTIVES, names)
         for point in points(self._sweep):
             searched = {path: value for path, value in point.items() if self._sweep.is_searched(path, point)}
             self._study.enqueue_trial(
-                {path: encoded(self._sweep.spec.space[path], value) for path, value in searched.items()}
+                {path: encoded(self._sweep.spec.space[path], value) for path, value in searched.items()},
+                skip_if_exists=True,
             )
-        for outcome in earlier_outcomes(self._sweep):
+        num_there = sum(_EARLIER in trial.user_attrs for trial in before)
+        for outcome in earlier_outcomes(self._sweep)[num_there:]:
             self._study.add_trial(self._as_history(outcome))
+        self._study.set_user_attr(_READY, True)
 
     def _as_history(self, outcome: Outcome) -> FrozenTrial:
         space = self._sweep.spec.space
