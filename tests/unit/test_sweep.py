@@ -15,7 +15,9 @@ from compactbio.launch.failures import is_out_of_memory
 from compactbio.launch.sweep_fit import fit_trials
 from compactbio.launch.sweep_plan import asha_share, describe_sweep
 from compactbio.launch.sweep_preflight import check_sweep
+from compactbio.launch.sweep_sources import Common, Searching
 from compactbio.launch.sweep_study import SearchStudy
+from compactbio.launch.trial import TrialReport
 from compactbio.launch.trial_scores import task_score
 from compactbio.launch.trial_stages import with_less_memory
 from compactbio.reporting.sweep_page import write_sweep_report
@@ -25,6 +27,7 @@ from compactbio.spec.plan import plan_batch
 from compactbio.spec.sweep import Asha, Score
 from compactbio.spec.sweep_load import is_sweep, load_sweep
 from compactbio.spec.trials import Sweep
+from compactbio.tracking.journal import Journal
 
 
 @pytest.mark.parametrize("path", sorted(JOBS.glob("sweeps/*.yaml")), ids=lambda path: path.stem)
@@ -146,6 +149,53 @@ def test_a_trial_is_the_base_with_its_values_through_the_loader(tmp_path: Path) 
     assert stage.objective.terms()["mlm"].weight == 0.25 and stage.training.global_batch == 64
     assert job.training_stages()["adapt"] == sweep.base.training_stages()["adapt"]
     assert list(job.stages) == ["adapt", "distill", "control", "finetune"]
+
+
+def test_fresh_seeds_are_those_that_no_trial_had(tmp_path: Path) -> None:
+    scale = {"cluster.num_workers": 1, "stages.finetune.seeds": [1, 3]}
+    sweep = load_sweep(make(tmp_path, scale=scale))
+    seeds = [sweep.job({}, seed=seed).stages["finetune"] for seed in (2, 3)]
+    assert [section.seeds for section in seeds if isinstance(section, Finetune)] == [(4, 6), (7, 9)]
+    assert sweep.job({}, seed=2).seed == 2
+
+
+def ended_as(folder: Path) -> tuple[str, dict[str, str]]:
+    end = json.loads((folder / "journal.jsonl").read_text().splitlines()[-1])
+    return end["status"], end["tags"]
+
+
+def test_values_that_the_base_does_not_take_together_are_a_trial_that_failed(tmp_path: Path) -> None:
+    micro = f"{DISTILL}.training.micro_batch"
+    space = {
+        BATCH: {"kind": "choice", "values": [12, 32]},
+        micro: {"kind": "choice", "values": [4, 8]},
+    }
+    scale = {"cluster.num_workers": 1, micro: 4}
+    sweep = load_sweep(make(tmp_path, space=space, scale=scale, search={"sampler": "grid"}, budget={}))
+    study = SearchStudy(sweep, "s", url(tmp_path))
+    common = Common(str(tmp_path), {"stage:adapt": "/made/adapt"}, {"finetune": {}})
+    source = Searching(sweep, study, tmp_path, common, {}, lambda text: None)
+    while source.next() is not None:
+        pass
+    [failed] = [outcome for outcome in study.outcomes() if outcome.state == "failed"]
+    assert failed.values == {BATCH: 12, micro: 8} and "global_batch 12 is no multiple of 8" in failed.reason
+    status, tags = ended_as(tmp_path / f"trial-{failed.number:04d}")
+    assert status == "FAILED" and tags["state"] == "failed" and "no multiple" in tags["reason"]
+
+
+def test_a_trial_whose_process_was_lost_has_its_reason_in_its_journal(tmp_path: Path) -> None:
+    sweep = load_sweep(make(tmp_path))
+    study = SearchStudy(sweep, "s", url(tmp_path))
+    common = Common(str(tmp_path), {"stage:adapt": "/made/adapt"}, {"finetune": {}})
+    source = Searching(sweep, study, tmp_path, common, {}, lambda text: None)
+    request = source.next()
+    assert request is not None
+    places = [request.folder, request.folder / "distill"]
+    Journal(places[1]).start("distill", {})
+    source.over(request, TrialReport(failure="its process was lost", over=True))
+    assert ended_as(places[0]) == ("FAILED", {"state": "failed", "reason": "its process was lost"})
+    assert ended_as(places[1])[0] == "FAILED"
+    assert study.outcomes()[0].reason == "its process was lost"
 
 
 def test_only_what_the_objectives_need_runs_and_what_stays_the_same_runs_once(tmp_path: Path) -> None:

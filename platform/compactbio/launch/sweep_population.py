@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compactbio.data.whole import whole_folder
-from compactbio.launch.sweep_sources import Common, remove_state, trial_request
+from compactbio.launch.sweep_sources import Common, note_failure, remove_state, trial_request
 from compactbio.launch.sweep_trials import Later
 from compactbio.launch.trial import TrialReport
 from compactbio.launch.trial_stages import TrialRequest
@@ -104,7 +104,9 @@ class Evolving:
         member.score = report.scores[0] if not report.failure else math.nan
         member.failure = report.failure
         self._write()
-        if not report.failure:
+        if report.failure:
+            note_failure(request, report)
+        else:
             self._study.report(member.number, self._end, member.score)
         self._tell(f"{request.folder.name}: {report.failure or format(member.score, '.4g')}")
         if len(self._generations) == len(self._ends):

@@ -6,7 +6,7 @@ import gc
 import json
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from compactbio.launch.failures import causes
 from compactbio.launch.stopping import StoppedError, Stopping
 from compactbio.launch.trial_scores import MEASURES, scores
 from compactbio.launch.trial_stages import TrialRequest, run_stages
-from compactbio.spec.sweep import HeldOut
-from compactbio.tracking.journal import FILE_NAME, Follower, Journal, Status
+from compactbio.spec.sweep import HeldOut, Values
+from compactbio.tracking.journal import FILE_NAME, Follower, Journal, Status, has_ended
 from compactbio.training.checkpoint import newest_step
 
 RESULT_FILE = "result.json"
@@ -69,8 +69,7 @@ class TrialRun:
         assert self._outcome is not None
         outcome = self._outcome
         if outcome.failure:
-            self._journal.note(outcome.failure)
-            self._end("FAILED", {"state": "failed", "reason": outcome.failure})
+            fail_trial(self._folder, self._request.tags, self._request.values, outcome.failure)
         else:
             names = [objective.name() for objective in self._request.objectives]
             self._journal.metrics(dict(zip(names, outcome.scores, strict=True)), outcome.step)
@@ -81,7 +80,7 @@ class TrialRun:
         """Ends the trial behind the step that it is at, unless it is over."""
         self._halt()
         if (self._folder / PRUNED_FILE).exists():
-            self._end("KILLED", {"state": "pruned"})
+            _end_all(self._folder, "KILLED", {"state": "pruned"})
         gc.collect()
 
     def _pause(self, report: TrialReport) -> TrialReport:
@@ -91,7 +90,7 @@ class TrialRun:
             self._thread.join(_POLL_SECONDS)
         _write_scores(self._folder / RESULT_FILE, [report.value])
         self._halt()
-        self._end("FINISHED", {"state": f"handed on behind step {report.step}"})
+        _end_all(self._folder, "FINISHED", {"state": f"handed on behind step {report.step}"})
         return replace(report, scores=(report.value,), over=True)
 
     def _halt(self) -> None:
@@ -100,13 +99,6 @@ class TrialRun:
             self._stopping.file.touch()  # again, because a new attempt removes it
             self._thread.join(_POLL_SECONDS)
         self._stopping.file.unlink(missing_ok=True)
-
-    def _end(self, status: Status, tags: dict[str, str]) -> None:
-        """Ends the trial's journal, and those of its stages that have not come to their end."""
-        for path in sorted(self._folder.rglob(FILE_NAME)):
-            if path.parent != self._folder:
-                Journal(path.parent).end(status)
-        self._journal.end(status, tags)
 
     def _on_the_way(self) -> Iterator[TrialReport]:
         """What the first objective has reached on held-out rows, as the journal of its stage says."""
@@ -138,6 +130,25 @@ class TrialRun:
             self._outcome = TrialReport(failure="stopped", over=True)
         except BaseException as error:  # of a trial: the sweep goes on with the others
             self._outcome = TrialReport(failure=_reason(error), over=True)
+
+
+def fail_trial(folder: Path, tags: Mapping[str, str], values: Values, reason: str) -> None:
+    """Notes in a trial's journal that it has failed, unless that stands there."""
+    if has_ended(folder):
+        return
+    journal = Journal(folder)
+    journal.start(folder.name, tags)
+    journal.params(values)
+    journal.note(reason)
+    _end_all(folder, "FAILED", {"state": "failed", "reason": reason})
+
+
+def _end_all(folder: Path, status: Status, tags: dict[str, str]) -> None:
+    """Ends the trial's journal, and those of its stages that have not come to their end."""
+    for path in sorted(folder.rglob(FILE_NAME)):
+        if path.parent != folder:
+            Journal(path.parent).end(status)
+    Journal(folder).end(status, tags)
 
 
 def _write_scores(path: Path, values: list[float]) -> None:

@@ -68,13 +68,19 @@ class Sweep:
         return Sweep(self.spec.model_copy(update={"normalise_lambdas_to": None}), self.base)
 
     def job(self, values: Values, *, name: str | None = None, seed: int | None = None) -> JobSpec:
-        """The base with these values; paths that are left out keep the base's. Raises SpecError where it refuses."""
+        """The base with these values, on a seed above its own where that is given, its fine-tunings on others too.
+
+        Paths that are left out keep the base's. Raises SpecError where it refuses.
+        """
         raw: dict[str, Any] = self.base.resolved()
         full = {**self.base_values(), **values} if self.spec.normalise_lambdas_to is not None else values
         for path, value in self.normalised(full).items():
             put(raw, path.split("."), value)
         raw |= {"name": name} if name is not None else {}
-        raw |= {"seed": seed} if seed is not None else {}
+        if seed is not None:
+            for section in raw["stages"].values():
+                section |= {"seeds": _fresh(section["seeds"], seed - raw["seed"])} if section.get("seeds") else {}
+            raw["seed"] = seed
         return from_raw(raw)
 
     def needed(self) -> list[str]:
@@ -144,6 +150,11 @@ class Sweep:
             "distillation": {model: how for model, how in section["distillation"].items() if model in models},
             "tuning": {group: {**values, **by_dev} for group, values in section["tuning"].items()},
         }
+
+
+def _fresh(seeds: list[int], number: int) -> list[int]:
+    """As many seeds behind all of these; others for each number."""
+    return [seed + number * (max(seeds) - min(seeds) + 1) for seed in seeds]
 
 
 def _fields(section: dict[str, Any]) -> set[str]:
