@@ -35,6 +35,7 @@ from ray import tune
 
 from compactbio.launch import environment
 from compactbio.launch.ray_session import ray_session
+from compactbio.launch.stopping import Stopping
 from compactbio.launch.sweep_sources import Common, Searching
 from compactbio.launch.sweep_study import SearchStudy
 from compactbio.launch.sweep_trials import run_trials
@@ -271,7 +272,16 @@ def memory(trials: int) -> None:
             common = Common("/a/store", {"stage:adapt": "/a/model"}, {})
             source = Watched(sweep, study, folder, common, {}, lambda text: None)
             num = min(2, int(ray.cluster_resources()["CPU"]))
-            run_trials(source, folder, {"CPU": 1}, most=trials, concurrent=num, max_failures=0, actor=Trivial)
+            run_trials(
+                source,
+                folder,
+                {"CPU": 1},
+                most=trials,
+                concurrent=num,
+                max_failures=0,
+                stopping=Stopping(folder),
+                actor=Trivial,
+            )
     fifth = max(1, len(source.sizes) // 5)
     early, late = statistics.mean(source.sizes[:fifth]), statistics.mean(source.sizes[-fifth:])
     print(f"{source.num_over} trials: {early:.0f} MiB in the first fifth, {late:.0f} MiB in the last")

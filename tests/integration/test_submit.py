@@ -146,6 +146,8 @@ def test_a_sweep_is_submitted_stopped_and_goes_on(head: Head, tiny_model: Path, 
     assert f"{first['job']} is stopped" in stopped.stdout
     finished = (folder / "trial-0000" / "journal.jsonl").read_bytes()
     assert not has_ended(folder / "trial-0001")
+    said = head.compactbio("jobs", "logs", first["job"]).stdout
+    assert "stopped as asked" in said and "Traceback" not in said, said
 
     second = head.compactbio("submit", "--resume", str(folder), "--follow")
     assert second.returncode == 0, second.stdout + second.stderr

@@ -89,8 +89,8 @@ def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None, nam
         )
         url = sweep.spec.search.study or f"sqlite:///{folder / STUDY_FILE}"
         with failures("the sweep", folder):
-            running = _Running(sweep, folder, storage, fit, url, absent, console)
-            jobs, table = running.to_the_end(stopping)
+            running = _Running(sweep, folder, storage, fit, url, absent, stopping, console)
+            jobs, table = running.to_the_end()
     return SweepResult(folder, jobs, table, without_password(uri), experiment, url, following.complete)
 
 
@@ -122,7 +122,15 @@ class _Running:
     """A sweep on its way."""
 
     def __init__(
-        self, sweep: Sweep, folder: Path, storage: Path, fit: Fit, url: str, absent: Absent, console: Console
+        self,
+        sweep: Sweep,
+        folder: Path,
+        storage: Path,
+        fit: Fit,
+        url: str,
+        absent: Absent,
+        stopping: Stopping,
+        console: Console,
     ) -> None:
         self._sweep = sweep
         self._folder = folder
@@ -130,9 +138,10 @@ class _Running:
         self._fit = fit
         self._url = url
         self._absent = absent
+        self._stopping = stopping
         self._journal = _SpokenJournal(folder, console)
 
-    def to_the_end(self, stopping: Stopping) -> tuple[list[Path], str]:
+    def to_the_end(self) -> tuple[list[Path], str]:
         """Everything, from the text to the report. Returns the files of the best jobs, and the table."""
         from compactbio.launch.sweep_study import SearchStudy
 
@@ -141,7 +150,7 @@ class _Running:
         self._journal.start(self._folder.name, tags | {"kind": "sweep"})
         self._journal.params({**sweep.spec.flat(), "base_digest": sweep.base.digest()})
         study = SearchStudy(sweep, self._folder.name, self._url)
-        common = self._common(tags, stopping)
+        common = self._common(tags)
         if isinstance(sweep.spec.stopping, Population):
             from compactbio.launch.sweep_population import Evolving
 
@@ -167,9 +176,10 @@ class _Running:
             most=most,
             concurrent=self._fit.concurrent,
             max_failures=self._sweep.spec.budget.max_failures,
+            stopping=self._stopping,
         )
 
-    def _common(self, tags: dict[str, str], stopping: Stopping) -> Common:
+    def _common(self, tags: dict[str, str]) -> Common:
         """The text, and the stages that are the same in every trial, which are run here, once."""
         sweep, base = self._sweep, self._sweep.base
         store = None
@@ -189,7 +199,7 @@ class _Running:
                 if not all(has_ended(self._folder / SHARED_FOLDER / name) for name in group):
                     self._journal.note(f"{', '.join(group)}: the same in every trial, run once")
                 made |= stages.run_training(
-                    spec, group, self._folder / SHARED_FOLDER, store, made, tags, stopping, self._journal
+                    spec, group, self._folder / SHARED_FOLDER, store, made, tags, self._stopping, self._journal
                 )
         models = {f"{STAGE_PREFIX}{name}": model for name, model in made.items()}
         for name in sweep.needed():

@@ -15,6 +15,7 @@ from compactbio.launch.failures import causes
 from compactbio.launch.stopping import StoppedError, Stopping
 from compactbio.launch.trial_scores import MEASURES, scores
 from compactbio.launch.trial_stages import TrialRequest, run_stages
+from compactbio.spec.job import Finetune
 from compactbio.spec.sweep import HeldOut, Values
 from compactbio.tracking.journal import FILE_NAME, Follower, Journal, Status, has_ended
 from compactbio.training.checkpoint import newest_step
@@ -94,11 +95,16 @@ class TrialRun:
         return replace(report, scores=(report.value,), over=True)
 
     def _halt(self) -> None:
-        while self._thread.is_alive():
+        while self._thread.is_alive() and not self._fine_tunes():
             self._stopping.requested = True
             self._stopping.file.touch()  # again, because a new attempt removes it
             self._thread.join(_POLL_SECONDS)
         self._stopping.file.unlink(missing_ok=True)
+
+    def _fine_tunes(self) -> bool:
+        """Whether it has come to a stage that cannot be asked to stop: the end of the process ends that."""
+        stages = self._request.spec.stages.items()
+        return any(isinstance(stage, Finetune) and (self._folder / name).exists() for name, stage in stages)
 
     def _on_the_way(self) -> Iterator[TrialReport]:
         """What the first objective has reached on held-out rows, as the journal of its stage says."""
