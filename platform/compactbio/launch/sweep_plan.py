@@ -79,7 +79,7 @@ def _compute(sweep: Sweep, trials: int) -> Iterator[str]:
             yield "  no trial is stopped early"
     if sweep.spec.confirm_seeds:
         runs = 2 * sweep.spec.confirm_seeds
-        yield f"  and {runs} runs of the same length to confirm, on {sweep.spec.confirm_seeds} fresh seeds"
+        yield f"  and {runs} runs of the same length to confirm: the base and the best on fresh seeds"
 
 
 def _num_cells(sweep: Sweep, name: str) -> int:
