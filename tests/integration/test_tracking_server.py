@@ -1,4 +1,4 @@
-"""A run that is tracked by a real MLflow server on a real PostgreSQL, which hands out the artifacts."""
+"""A run that a real MLflow server on a real PostgreSQL tracks, and hands out the artifacts of; and a study on it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,29 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
-from mlflow_server import mlflow_server, postgres, postgres_programs
+from mlflow_server import PASSWORD, mlflow_server, postgres, postgres_programs
+from sweeps import make
+
+from compactbio.launch.sweep_study import SearchStudy
+from compactbio.spec.base import SpecError
+from compactbio.spec.sweep_load import load_sweep
 
 Compactbio = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def database() -> Iterator[str]:
     programs = postgres_programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
     pytest.importorskip("psycopg")
-    with (
-        postgres(programs) as database,
-        mlflow_server(tmp_path_factory.mktemp("mlflow"), database) as address,
-    ):
+    with postgres(programs) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="module")
+def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow"), database) as address:
         yield address
 
 
@@ -68,3 +76,27 @@ def test_a_run_and_its_model_are_found_on_a_server(
     page = client.download_artifacts(parent.info.run_id, "report/index.html", str(tmp_path))
     assert Path(page).read_text() == (run / "report" / "index.html").read_text()
     assert not list((tmp_path / "runs").glob("mlflow.db"))
+
+
+def test_a_study_goes_on_in_a_database_with_a_password(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE studies")  # MLflow's has tables of the same names
+    url = database.replace(f":{PASSWORD}@", "@").replace("/postgres", "/studies")
+    sweep = load_sweep(make(tmp_path, search={"study": url}))
+    with pytest.raises(SpecError, match="no password supplied"):
+        SearchStudy(sweep, "served", url)
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    study = SearchStudy(sweep, "served", url)
+    first, second = study.next(), study.next()
+    assert first is not None and second is not None
+    study.report(first.number, 4, 3.0)
+    study.finish(first.number, (2.0,))
+
+    again = SearchStudy(sweep, "served", url)  # of another driver
+    assert again.next() == second
+    states = [(outcome.state, outcome.scores, outcome.curve) for outcome in again.outcomes()]
+    assert states == [("finished", (2.0,), {4: 3.0}), ("running", (), {})]

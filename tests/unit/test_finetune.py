@@ -39,6 +39,7 @@ def cell(tiny_model: Path, tmp_path: Path) -> MakeCell:
             task=TypeAdapter(AnyTask).validate_json(json.dumps(task)),
             tuning=Tuning.model_validate({**TUNING, **tuning}),
             seed=1,
+            tags={},
             threads=1,
             use_gpu=False,
             online=False,
@@ -158,6 +159,15 @@ def test_the_best_weights_are_kept_and_patience_stops(cell: MakeCell, tmp_path: 
     assert result.dev_score == best
     assert result.kept_step == next(step for step, score in curve if score == best)
     assert [step for step, _ in curve][-1] == result.num_steps == result.kept_step + 2 * 4
+
+
+@pytest.mark.parametrize("score_dev", [True, False])
+def test_the_development_set_is_scored_where_it_is_asked_for(cell: MakeCell, tmp_path: Path, score_dev: bool) -> None:
+    one = cell(make_ner(tmp_path / "ner"), {"epochs": 2, "score_dev": score_dev})
+    result = run_cell(one)
+    curve = [(result.num_steps, result.dev_score)] if score_dev else []
+    assert series(one.folder).get("dev/f1", []) == curve
+    assert (result.dev_score is not None) == score_dev
 
 
 def test_frozen_parts_stay(cell: MakeCell, tmp_path: Path, tiny_model: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import random
 from pathlib import Path
@@ -12,10 +13,11 @@ from compactbio.launch.sweep_population import Evolving, Member, bred, explored
 from compactbio.launch.sweep_sources import Common
 from compactbio.launch.sweep_study import SearchStudy
 from compactbio.launch.sweep_trials import Later
-from compactbio.launch.trial import TrialReport, TrialRequest
+from compactbio.launch.trial import TrialReport
+from compactbio.launch.trial_stages import TrialRequest
 from compactbio.spec.space import LogUniform
 from compactbio.spec.sweep import Population
-from compactbio.spec.sweep_check import load_sweep
+from compactbio.spec.sweep_load import load_sweep
 
 SPACE = {LR: {"kind": "log_uniform", "low": 1e-5, "high": 1e-2}, MLM: {"kind": "log_uniform", "low": 0.1, "high": 10}}
 PBT = {"space": SPACE, "budget": {"trials": 4}, "stopping": {"kind": "pbt", "interval": 12}}
@@ -74,6 +76,24 @@ def test_the_worst_go_on_from_the_best_and_a_resume_goes_on_where_it_was(tmp_pat
     assert [outcome.state for outcome in outcomes] == ["finished"] * 4
     assert study.best()[0].number == 0 and outcomes[3].values == third[3].values
     assert list(outcomes[2].curve) == list(ENDS)
+
+
+def test_a_driver_that_was_killed_before_it_told_the_study_tells_it_later(tmp_path: Path) -> None:
+    source = evolving(tmp_path)
+    for ends in (12, 24):
+        a_generation(source, ends, {0: 3.0, 1: 2.0, 2: 5.0, 3: 4.0})
+    assert source.next()  # the last generation is on its way
+    file = tmp_path / "population.json"
+    written = json.loads(file.read_text())
+    for member in written[-1]:
+        member["score"] = float(member["number"])
+    file.write_text(json.dumps(written))
+    again = evolving(tmp_path)
+    assert again.next() is None
+    outcomes = SearchStudy(load_sweep(make(tmp_path, **PBT)), "s", url(tmp_path)).outcomes()
+    assert [(outcome.state, outcome.scores) for outcome in outcomes] == [
+        ("finished", (float(number),)) for number in range(4)
+    ]
 
 
 def test_a_member_that_fails_is_replaced(tmp_path: Path) -> None:

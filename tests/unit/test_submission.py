@@ -8,6 +8,7 @@ from compactbio.launch.shipping import LARGEST_FILE, SPEC_NAME, packed
 from compactbio.launch.submission import order_of, order_to_resume
 from compactbio.spec.base import SpecError
 from compactbio.spec.load import load, load_any
+from compactbio.spec.sweep_load import load_sweep
 
 JOBS = Path(__file__).parents[2] / "jobs"
 
@@ -48,6 +49,18 @@ def test_every_kind_of_spec_has_its_command() -> None:
     assert job.stem.startswith("quickstart-")
     corpus = order_of(load_any(JOBS / "data" / "pubmed.yaml", ["storage=/shared"]), None)
     assert corpus.command == f"data build {SPEC_NAME}"
+    sweep = order_of(load_sweep(JOBS / "sweeps" / "depth_width.yaml", ["scale.storage=/shared"]), None)
+    assert sweep.command == f"sweep {SPEC_NAME} --name {{job}}" and sweep.run == "/shared/{job}"
+
+
+def test_a_sweep_is_shipped_with_its_base_and_is_told_from_others(tmp_path: Path) -> None:
+    path = JOBS / "sweeps" / "depth_width.yaml"
+    sweep = load_sweep(path)
+    with packed(sweep, None) as shipment:
+        sent = load_sweep(shipment.working_dir / SPEC_NAME)
+    assert sent.base == sweep.base and sent.digest() == sweep.digest()
+    for change in ("budget.trials=31", "scale.seed=2"):
+        assert load_sweep(path, [change]).digest() != sweep.digest()
 
 
 def test_what_would_be_lost_is_not_ordered() -> None:

@@ -10,27 +10,31 @@ from rich.console import Console
 
 from compactbio.launch import environment
 from compactbio.launch.options import ManyValues, data_option, overrides_option, spec_argument, storage_option
-from compactbio.launch.sweep_folder import resumed_sweep
+from compactbio.launch.sweep_folder import is_sweep_folder, resumed_sweep
 from compactbio.spec.load import load, load_values
-from compactbio.spec.sweep_check import is_sweep, load_sweep
+from compactbio.spec.sweep_load import is_sweep, load_sweep
 
 if TYPE_CHECKING:
     from compactbio.launch.run import RunResult
+    from compactbio.spec.trials import Sweep
 
 
 @click.command()
 @click.argument("spec", type=click.Path(path_type=Path), required=False)
 @overrides_option
 @data_option
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with the run in this folder.")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with what is in this folder.")
 @click.option("--allow-changes", is_flag=True, help="Go on although SPEC or --set changes the run's spec.")
 @click.option("--name", help="What the new run's folder is called; NAME-TIME-DIGEST when left out.")
 def run(
     spec: Path | None, overrides: tuple[str, ...], resume: Path | None, allow_changes: bool, name: str | None
 ) -> None:
-    """Run the job that SPEC describes, or with --resume go on with a run that was stopped or killed."""
+    """Run the job that SPEC describes, or with --resume go on with a run or sweep that was stopped or killed."""
     from compactbio.launch.run_folder import resumed_spec
 
+    if resume is not None and is_sweep_folder(resume.expanduser()):
+        _resume_sweep(resume, resume.parent, changed=spec is not None or bool(overrides))
+        return
     if resume is not None:
         resume = resume.expanduser().resolve()
         job = resumed_spec(resume, spec, list(overrides), allow_changes=allow_changes)
@@ -94,21 +98,29 @@ def evaluate(
 @click.option(
     "--resume", type=click.Path(path_type=Path), metavar="NAME", help="Go on with this sweep: folder or name."
 )
-def sweep(spec: Path | None, overrides: tuple[str, ...], storage: Path, resume: Path | None) -> None:
+@click.option("--name", help="What the new sweep's folder is called; NAME-TIME-DIGEST when left out.")
+def sweep(spec: Path | None, overrides: tuple[str, ...], storage: Path, resume: Path | None, name: str | None) -> None:
     """Search the values that SPEC lets vary, or with --resume go on with a sweep that was stopped or killed."""
-    folder = None
-    if resume is not None and (spec is not None or overrides):
-        raise click.UsageError("a sweep goes on as it is; leave out SPEC and --set")
     if resume is not None:
-        searched, folder = resumed_sweep(resume, storage)
+        _resume_sweep(resume, storage, changed=spec is not None or bool(overrides))
     elif spec is not None:
-        searched = load_sweep(spec, list(overrides))
+        _sweep(load_sweep(spec, list(overrides)), name=name)
     else:
         raise click.UsageError("name a SPEC, or a sweep with --resume")
+
+
+def _resume_sweep(name: Path, storage: Path, *, changed: bool) -> None:
+    if changed:
+        raise click.UsageError("a sweep goes on as it is; leave out SPEC and --set")
+    searched, folder = resumed_sweep(name, storage)
+    _sweep(searched, resume=folder)
+
+
+def _sweep(searched: Sweep, *, resume: Path | None = None, name: str | None = None) -> None:
     environment.allow_downloads(searched.base.online)
     from compactbio.launch.sweep import run_sweep
 
-    result = run_sweep(searched, Console(stderr=True), resume=folder)
+    result = run_sweep(searched, Console(stderr=True), resume=resume, name=name)
     click.echo(f"\n{result.table}\n")
     click.echo(f"report    {result.folder / 'report' / 'index.html'}")
     for job in result.jobs:

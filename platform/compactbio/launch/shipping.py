@@ -14,11 +14,16 @@ import yaml
 import compactbio
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec
+from compactbio.spec.trials import Sweep
 
 SPEC_NAME = "submitted-spec.yaml"
+_BASE_NAME = "submitted-base.yaml"
 LARGEST_FILE = 50 * 1024**2
 LARGEST_SHIPMENT = 256 * 1024**2
 _LEFT_OUT = frozenset({"__pycache__", "venv", "node_modules", "runs"})  # and what begins with a dot
+
+Shipped = JobSpec | CorpusJob | Sweep
+"""What a cluster can be given to do."""
 
 
 @dataclass
@@ -33,7 +38,7 @@ class Shipment:
 
 
 @contextmanager
-def packed(spec: JobSpec | CorpusJob | None, files: Path | None) -> Iterator[Shipment]:
+def packed(spec: Shipped | None, files: Path | None) -> Iterator[Shipment]:
     """Copies of the package, of the spec where there is one, and of the folder `files`, for the length of the block.
 
     Raises SpecError where there is no such folder, or where it is larger than what is shipped.
@@ -46,9 +51,9 @@ def packed(spec: JobSpec | CorpusJob | None, files: Path | None) -> Iterator[Shi
         shipment.working_dir.mkdir()
         if files is not None:
             _copy(files, shipment.working_dir, shipment)
-        if spec is not None:
-            text = yaml.safe_dump(spec.resolved(), sort_keys=False, allow_unicode=True)
-            (shipment.working_dir / SPEC_NAME).write_text(text, encoding="utf-8")
+        for name, values in _spec_files(spec).items():
+            text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+            (shipment.working_dir / name).write_text(text, encoding="utf-8")
         shipment.num_bytes = sum(path.stat().st_size for path in Path(scratch).rglob("*") if path.is_file())
         if shipment.num_bytes > LARGEST_SHIPMENT:
             raise SpecError.at(
@@ -57,6 +62,17 @@ def packed(spec: JobSpec | CorpusJob | None, files: Path | None) -> Iterator[Shi
                 "where the cluster sees it, and name it by its path there",
             )
         yield shipment
+
+
+def _spec_files(spec: Shipped | None) -> dict[str, dict[str, object]]:
+    """The spec as files that need no others."""
+    match spec:
+        case None:
+            return {}
+        case Sweep():
+            return {_BASE_NAME: spec.base.resolved(), SPEC_NAME: spec.alone(_BASE_NAME)}
+        case _:
+            return {SPEC_NAME: spec.resolved()}
 
 
 def _copy(source: Path, target: Path, shipment: Shipment) -> None:

@@ -47,6 +47,10 @@ def stopping(folder: Path) -> Iterator[Stopping]:
     before = signal.signal(signal.SIGTERM, lambda number, frame: asked.ask())
     try:
         yield asked
+    except SystemError as error:  # what compiled code makes of an exception that a signal raised in it
+        if asked.requested:
+            raise StoppedError from error
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
         asked.file.unlink(missing_ok=True)

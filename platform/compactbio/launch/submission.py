@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from compactbio.launch.exit_codes import FAILED, STOPPED
 from compactbio.launch.failures import JobFailedError
 from compactbio.launch.run_folder import GIT_SHA, check_lasts, folder_stem, git_sha
-from compactbio.launch.shipping import SPEC_NAME, Shipment
+from compactbio.launch.shipping import SPEC_NAME, Shipment, Shipped
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec
+from compactbio.spec.trials import Sweep
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -33,7 +34,11 @@ _DRIVER_BYTES = 1024**3
 _ON_THE_HEAD = {"node:__internal_head__": 0.001}
 _TASK = "task"
 _TALKERS = ("ray", "ray.dashboard.modules.job.sdk", "ray.dashboard.modules.dashboard_sdk")
-RUN_COMMANDS = {JobSpec: f"run {SPEC_NAME} --name {{job}}", CorpusJob: f"data build {SPEC_NAME}"}
+RUN_COMMANDS = {
+    JobSpec: f"run {SPEC_NAME} --name {{job}}",
+    CorpusJob: f"data build {SPEC_NAME}",
+    Sweep: f"sweep {SPEC_NAME} --name {{job}}",
+}
 """The command that does what a spec of each kind describes; a run is called as its job."""
 
 
@@ -52,7 +57,7 @@ class Order:
     """The folder of its run on the cluster, with `{job}` in it as above; None where it has none."""
 
 
-def order_of(spec: JobSpec | CorpusJob, data: str | None) -> Order:
+def order_of(spec: Shipped, data: str | None) -> Order:
     """The order to do what a spec describes, with the data root `data` on the cluster.
 
     Raises SpecError where what it makes would be lost.
@@ -60,12 +65,12 @@ def order_of(spec: JobSpec | CorpusJob, data: str | None) -> Order:
     check_lasts(spec.storage)
     options = f" --data {shlex.quote(data)}" if data else ""
     metadata = {"job_name": f"{spec.name}-{spec.digest()}", _TASK: spec.digest()}
-    run = f"{spec.storage}/{{job}}" if isinstance(spec, JobSpec) else None
+    run = None if isinstance(spec, CorpusJob) else f"{spec.storage}/{{job}}"
     return Order(folder_stem(spec.name, spec.digest()), RUN_COMMANDS[type(spec)] + options, metadata, run)
 
 
 def order_to_resume(run: str, data: str | None) -> Order:
-    """The order to go on with the run in a folder on the cluster."""
+    """The order to go on with the run or the sweep in a folder on the cluster."""
     folder = PurePosixPath(run)
     if not folder.is_absolute():
         raise SpecError.at("--resume", f"'{run}': name the run's folder by its whole path on the cluster")

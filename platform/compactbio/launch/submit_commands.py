@@ -5,13 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from compactbio.launch.options import overrides_option
-from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.load import load_any
-from compactbio.spec.sweep_check import is_sweep
+from compactbio.spec.sweep_load import is_sweep, load_sweep
+
+if TYPE_CHECKING:
+    from compactbio.launch.shipping import Shipped
 
 _address = click.option(
     "--address",
@@ -30,7 +33,7 @@ _LARGEST_LIST = 5
 @_address
 @click.option("--follow", is_flag=True, help="Show the job's log until it ends, and end with its exit code.")
 @click.option("--again", is_flag=True, help="Submit although the same is being done already.")
-@click.option("--resume", metavar="RUN", help="Go on with the run in this folder on the cluster.")
+@click.option("--resume", metavar="RUN", help="Go on with the run or sweep in this folder on the cluster.")
 @click.option("--data", metavar="DIR", help="The data root on the cluster.")
 @click.option(
     "--working-dir",
@@ -47,18 +50,13 @@ def submit(
     data: str | None,
     working_dir: Path | None,
 ) -> None:
-    """Have a cluster do what SPEC describes, or with --resume go on with a run that it did before."""
+    """Have a cluster do what SPEC describes, or with --resume go on with a run or sweep that it did before."""
     from compactbio.launch import submission
     from compactbio.launch.shipping import packed
 
     if (spec is None) == (resume is None):
         raise click.UsageError("name a SPEC, or the folder of a run with --resume")
-    if spec is not None and is_sweep(spec):
-        raise SpecError(
-            [Problem("space", "a sweep cannot be submitted; run it on a machine of the cluster, with cluster.address")],
-            str(spec),
-        )
-    loaded = load_any(spec, [*overrides, "cluster.address=null"]) if spec is not None else None
+    loaded = _on_that_cluster(spec, list(overrides)) if spec is not None else None
     order = submission.order_of(loaded, data) if loaded else submission.order_to_resume(resume or "", data)
     client = submission.connect(address)
     with packed(loaded, working_dir) as shipment:
@@ -74,6 +72,13 @@ def submit(
     if follow:
         _follow(address, job_id)
     click.echo(f"log       compactbio jobs logs {job_id} --follow --address {address}", err=True)
+
+
+def _on_that_cluster(spec: Path, overrides: list[str]) -> Shipped:
+    """What a file describes, to be done by the cluster that it is submitted to."""
+    if is_sweep(spec):
+        return load_sweep(spec, [*overrides, "scale.cluster.address=null"])
+    return load_any(spec, [*overrides, "cluster.address=null"])
 
 
 @click.group()

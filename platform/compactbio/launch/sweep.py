@@ -17,20 +17,20 @@ from compactbio.launch.following import Following, open_store
 from compactbio.launch.preflight import Absent
 from compactbio.launch.progress import say, say_absent
 from compactbio.launch.ray_session import ray_session
-from compactbio.launch.run_folder import git_sha, locked
+from compactbio.launch.run_folder import check_lasts, git_sha, locked
 from compactbio.launch.stopping import Stopping
 from compactbio.launch.stopping import stopping as listening
 from compactbio.launch.sweep_fit import Fit, fit_trials
 from compactbio.launch.sweep_folder import SHARED_FOLDER, create_sweep_folder, write_job
+from compactbio.launch.sweep_preflight import check_sweep
 from compactbio.launch.sweep_sources import Common, Confirming, Searching, trial_request
 from compactbio.models.load import quiet_transformers
 from compactbio.reporting.sweep_page import write_sweep_report
 from compactbio.reporting.sweep_results import SWEEP_RESULTS_FILE
-from compactbio.spec.base import SpecError
 from compactbio.spec.job import STAGE_PREFIX, Finetune
+from compactbio.spec.points import num_trials
 from compactbio.spec.secrets import without_password
-from compactbio.spec.sweep import Population, Score
-from compactbio.spec.sweep_check import grid_size
+from compactbio.spec.sweep import Population
 from compactbio.spec.trials import Sweep
 from compactbio.tracking.journal import Journal, has_ended
 from compactbio.tracking.store_uri import tracking_uri
@@ -57,8 +57,9 @@ class SweepResult:
     tracked: bool
 
 
-def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None) -> SweepResult:
-    """Runs the trials of a sweep; with `resume` in the folder of one that was stopped or killed, those that it lacks.
+def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None, name: str | None = None) -> SweepResult:
+    """Runs the trials of a sweep, in a new folder called `name` where that is given; with `resume` in the folder of one
+    that was stopped or killed, those that it lacks.
 
     Raises SpecError before anything is written where the sweep cannot be run as it is, and later JobFailedError, or
     StoppedError where it was asked to stop.
@@ -66,6 +67,8 @@ def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None) -> 
     base = sweep.base
     env_vars = environment.for_workers(use_gpu=base.cluster.use_gpu, online=base.online)
     quiet_transformers()
+    if environment.is_submitted() and resume is None:
+        check_lasts(sweep.storage)
     absent = check_sweep(sweep)
     storage = resume.parent if resume is not None else Path(base.storage).expanduser().resolve()
     uri, experiment = tracking_uri(base.tracking, storage), base.tracking.experiment or sweep.spec.name
@@ -75,7 +78,7 @@ def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None) -> 
         stack.enter_context(ray_session(base.cluster, env_vars))
         fit = _fit(sweep)
         mlflow = open_store(uri, experiment, storage)
-        folder = resume or create_sweep_folder(sweep)
+        folder = resume or create_sweep_folder(sweep, name)
         if resume is None:
             lock.enter_context(locked(folder))
         say(console, f"sweep folder {folder}\n{fit.arithmetic}")
@@ -86,32 +89,9 @@ def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None) -> 
         )
         url = sweep.spec.search.study or f"sqlite:///{folder / STUDY_FILE}"
         with failures("the sweep", folder):
-            running = _Running(sweep, folder, storage, fit, url, absent, console)
-            jobs, table = running.to_the_end(stopping)
+            running = _Running(sweep, folder, storage, fit, url, absent, stopping, console)
+            jobs, table = running.to_the_end()
     return SweepResult(folder, jobs, table, without_password(uri), experiment, url, following.complete)
-
-
-def check_sweep(sweep: Sweep) -> Absent:
-    """Looks at the base as before a run of its own, at every student that the space can make of it, and at what the
-    search reads and writes. Returns the tasks that have no data here."""
-    from compactbio.launch.sweep_study import check_database, earlier_outcomes
-
-    absent = preflight.check(sweep.base).absent
-    for number, objective in enumerate(sweep.spec.objectives):
-        if isinstance(objective, Score) and objective.task and objective.task in absent[objective.stage]:
-            raise SpecError.at(f"objectives.{number}.task", absent[objective.stage][objective.task])
-    earlier_outcomes(sweep)
-    if sweep.spec.search.study is not None:
-        check_database(sweep.spec.search.study)
-    for path, distribution in sweep.spec.space.items():
-        if ".training." in path or ".tuning." in path:
-            continue
-        for value in distribution.probes():
-            try:
-                preflight.check(sweep.without_normalising().job({path: value}))
-            except SpecError as error:
-                raise SpecError.at(f"space.{path}", f"{json.dumps(value)}: {error}") from None
-    return absent
 
 
 def _fit(sweep: Sweep) -> Fit:
@@ -120,7 +100,7 @@ def _fit(sweep: Sweep) -> Fit:
     return fit_trials(
         sweep.base.cluster,
         budget.concurrent,
-        budget.trials or grid_size(sweep),
+        num_trials(sweep),
         num_cpus=resources.get("CPU", 0),
         num_gpus=resources.get("GPU", 0),
     )
@@ -142,7 +122,15 @@ class _Running:
     """A sweep on its way."""
 
     def __init__(
-        self, sweep: Sweep, folder: Path, storage: Path, fit: Fit, url: str, absent: Absent, console: Console
+        self,
+        sweep: Sweep,
+        folder: Path,
+        storage: Path,
+        fit: Fit,
+        url: str,
+        absent: Absent,
+        stopping: Stopping,
+        console: Console,
     ) -> None:
         self._sweep = sweep
         self._folder = folder
@@ -150,9 +138,10 @@ class _Running:
         self._fit = fit
         self._url = url
         self._absent = absent
+        self._stopping = stopping
         self._journal = _SpokenJournal(folder, console)
 
-    def to_the_end(self, stopping: Stopping) -> tuple[list[Path], str]:
+    def to_the_end(self) -> tuple[list[Path], str]:
         """Everything, from the text to the report. Returns the files of the best jobs, and the table."""
         from compactbio.launch.sweep_study import SearchStudy
 
@@ -161,7 +150,7 @@ class _Running:
         self._journal.start(self._folder.name, tags | {"kind": "sweep"})
         self._journal.params({**sweep.spec.flat(), "base_digest": sweep.base.digest()})
         study = SearchStudy(sweep, self._folder.name, self._url)
-        common = self._common(tags, stopping)
+        common = self._common(tags)
         if isinstance(sweep.spec.stopping, Population):
             from compactbio.launch.sweep_population import Evolving
 
@@ -187,9 +176,10 @@ class _Running:
             most=most,
             concurrent=self._fit.concurrent,
             max_failures=self._sweep.spec.budget.max_failures,
+            stopping=self._stopping,
         )
 
-    def _common(self, tags: dict[str, str], stopping: Stopping) -> Common:
+    def _common(self, tags: dict[str, str]) -> Common:
         """The text, and the stages that are the same in every trial, which are run here, once."""
         sweep, base = self._sweep, self._sweep.base
         store = None
@@ -209,7 +199,7 @@ class _Running:
                 if not all(has_ended(self._folder / SHARED_FOLDER / name) for name in group):
                     self._journal.note(f"{', '.join(group)}: the same in every trial, run once")
                 made |= stages.run_training(
-                    spec, group, self._folder / SHARED_FOLDER, store, made, tags, stopping, self._journal
+                    spec, group, self._folder / SHARED_FOLDER, store, made, tags, self._stopping, self._journal
                 )
         models = {f"{STAGE_PREFIX}{name}": model for name, model in made.items()}
         for name in sweep.needed():

@@ -11,7 +11,7 @@ import yaml
 from compactbio.launch.run_folder import create_folder, folder_stem
 from compactbio.reporting.sweep_results import SWEEP_RESULTS_FILE
 from compactbio.spec.base import Problem, SpecError
-from compactbio.spec.sweep_check import load_sweep
+from compactbio.spec.sweep_load import load_sweep
 from compactbio.spec.trials import Sweep
 
 SWEEP_FILE = "sweep.yaml"
@@ -20,14 +20,13 @@ SHARED_FOLDER = "shared"
 """The stages that are the same in every trial."""
 
 
-def create_sweep_folder(sweep: Sweep) -> Path:
-    """A new folder with the sweep's spec in it, and its base: what a resume goes by, whatever becomes of the files
-    that they were read from."""
-    storage = Path(sweep.base.storage).expanduser().resolve()
-    folder = create_folder(storage, folder_stem(sweep.spec.name, sweep.base.digest()))
-    own = sweep.spec.model_copy(update={"base": BASE_FILE, "scale": {}}).model_dump(mode="json", by_alias=True)
+def create_sweep_folder(sweep: Sweep, name: str | None = None) -> Path:
+    """A new folder, NAME-TIME-DIGEST unless it is named, with the sweep's spec in it, and its base: what a resume goes
+    by, whatever becomes of the files that they were read from."""
+    storage = Path(sweep.storage).expanduser().resolve()
+    folder = create_folder(storage, name or folder_stem(sweep.name, sweep.digest()))
     _write(folder / BASE_FILE, sweep.base.resolved())
-    _write(folder / SWEEP_FILE, own)
+    _write(folder / SWEEP_FILE, sweep.alone(BASE_FILE))
     return folder
 
 

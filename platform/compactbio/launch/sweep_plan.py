@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 
 from compactbio.launch.plan import describe
+from compactbio.spec.job import Finetune
+from compactbio.spec.points import num_trials
 from compactbio.spec.space import Choice
 from compactbio.spec.sweep import Asha, HeldOut, Median, Population
-from compactbio.spec.sweep_check import grid_size
 from compactbio.spec.trials import Sweep
 
 
@@ -47,15 +48,6 @@ def describe_sweep(sweep: Sweep) -> str:
     return "\n".join([*lines, "", "its base:", describe(sweep.base)])
 
 
-def num_trials(sweep: Sweep) -> int:
-    """How many trials there will be."""
-    asked = sweep.spec.budget.trials
-    if sweep.spec.search.sampler != "grid":
-        assert asked is not None
-        return asked
-    return min(asked or grid_size(sweep), grid_size(sweep))
-
-
 def _only(sweep: Sweep, path: str) -> str:
     conditions = sweep.spec.conditions.get(path, {})
     told = [f"{other} is {' or '.join(json.dumps(value) for value in values)}" for other, values in conditions.items()]
@@ -67,8 +59,11 @@ def _compute(sweep: Sweep, trials: int) -> Iterator[str]:
     left = set(sweep.needed()) - set(sweep.shared())
     trainings = [stage.training for name, stage in sweep.base.training_stages().items() if name in left]
     steps = sum(training.steps for training in trainings)
-    rows = trials * sum(training.steps * training.global_batch for training in trainings)
-    yield f"compute    at most {trials} x {steps:,} steps = {trials * steps:,} steps, {rows:,} rows at the base's batch"
+    rows = sum(training.steps * training.global_batch for training in trainings)
+    cells = sum(_num_cells(sweep, name) for name in left if name not in sweep.base.training_stages())
+    each = [(steps, "steps"), (rows, "rows at the base's batch"), (cells, "fine-tunings")]
+    told = [f"{trials} x {number:,} {what} = {trials * number:,}" for number, what in each if number]
+    yield f"compute    at most {', '.join(told)}"
     match sweep.spec.stopping:
         case Asha() as asha:
             share = asha_share(sweep, asha, trials)
@@ -84,7 +79,14 @@ def _compute(sweep: Sweep, trials: int) -> Iterator[str]:
             yield "  no trial is stopped early"
     if sweep.spec.confirm_seeds:
         runs = 2 * sweep.spec.confirm_seeds
-        yield f"  and {runs} runs of {steps:,} steps to confirm, on {sweep.spec.confirm_seeds} fresh seeds"
+        yield f"  and {runs} runs of the same length to confirm: the base and the best on fresh seeds"
+
+
+def _num_cells(sweep: Sweep, name: str) -> int:
+    """Fine-tunings of a stage in one trial: a model on a task with a seed."""
+    section = sweep.base.stages[name]
+    assert isinstance(section, Finetune)
+    return len(sweep.models_of(name)) * len(section.tasks) * len(section.seeds or (sweep.base.seed,))
 
 
 def asha_share(sweep: Sweep, asha: Asha, trials: int) -> float:

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compactbio.data.whole import whole_folder
-from compactbio.launch.sweep_sources import Common, remove_state, trial_request
+from compactbio.launch.sweep_sources import Common, note_failure, remove_state, trial_request
 from compactbio.launch.sweep_trials import Later
-from compactbio.launch.trial import TrialReport, TrialRequest
+from compactbio.launch.trial import TrialReport
+from compactbio.launch.trial_stages import TrialRequest
 from compactbio.spec.load import from_raw, put
+from compactbio.spec.points import num_trials
 from compactbio.spec.space import Distribution, LogUniform, Uniform
 from compactbio.spec.sweep import Population, Values
 from compactbio.spec.trials import Sweep
 from compactbio.training.checkpoint import CHECKPOINTS_FOLDER
 
 if TYPE_CHECKING:
-    from compactbio.launch.sweep_study import SearchStudy
+    from compactbio.launch.sweep_study import SearchStudy, Suggestion
 
 POPULATION_FILE = "population.json"
 _FACTORS = (0.8, 1.2)
@@ -70,13 +72,19 @@ class Evolving:
         self._objective = sweep.spec.objectives[0]
         steps = sweep.base.training_stages()[self._objective.stage].training.steps
         self._ends = [*range(self._section.interval, steps, self._section.interval), steps]
-        self._generations = self._read()
         self._handed_out: set[int] = set()
+        suggestions = self._unfinished()
+        self._generations = self._read() or [Generation([Member(s.number, s.values) for s in suggestions])]
+        if len(self._generations) == len(self._ends):
+            unfinished = {suggestion.number for suggestion in suggestions}
+            for member in self._generations[-1].members:  # the driver was killed before it could tell the study
+                if member.score is not None and member.number in unfinished:
+                    self._conclude(member)
 
     @property
     def num_runs(self) -> int:
         """How many parts of trials there are."""
-        return len(self._ends) * self._study.budget
+        return len(self._ends) * num_trials(self._sweep)
 
     def next(self) -> TrialRequest | Later | None:
         """A member of this generation that has not run."""
@@ -102,14 +110,13 @@ class Evolving:
         member.score = report.scores[0] if not report.failure else math.nan
         member.failure = report.failure
         self._write()
-        if not report.failure:
+        if report.failure:
+            note_failure(request, report)
+        else:
             self._study.report(member.number, self._end, member.score)
         self._tell(f"{request.folder.name}: {report.failure or format(member.score, '.4g')}")
         if len(self._generations) == len(self._ends):
-            if report.failure:
-                self._study.fail(member.number, report.failure)
-            else:
-                self._study.finish(member.number, (member.score,), self._sweep.normalised(member.values))
+            self._conclude(member)
 
     def stopped(self, request: TrialRequest) -> None:
         """Never."""
@@ -118,6 +125,14 @@ class Evolving:
         """States are of no use when the last generation is over."""
         for folder in self._folder.glob("trial-*"):
             remove_state(folder)
+
+    def _conclude(self, member: Member) -> None:
+        """Tells the study what a member of the last generation came to."""
+        assert member.score is not None
+        if member.failure:
+            self._study.fail(member.number, member.failure)
+        else:
+            self._study.finish(member.number, (member.score,), self._sweep.normalised(member.values))
 
     @property
     def _end(self) -> int:
@@ -161,14 +176,18 @@ class Evolving:
         self._handed_out.clear()
         self._write()
 
-    def _read(self) -> list[Generation]:
-        """The generations as they were left, or the first one. The study knows its trials again."""
-        suggestions = []
+    def _unfinished(self) -> list[Suggestion]:
+        """All members that are on their way; the study knows them again."""
+        found = []
         while (suggestion := self._study.next()) is not None:
-            suggestions.append(suggestion)
+            found.append(suggestion)
+        return found
+
+    def _read(self) -> list[Generation]:
+        """The generations as they were left; none before the first exchange."""
         path = self._folder / POPULATION_FILE
         if not path.exists():
-            return [Generation([Member(s.number, s.values) for s in suggestions])]
+            return []
         return [Generation([Member(**each) for each in members]) for members in json.loads(path.read_text())]
 
     def _write(self) -> None:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from compactbio.launch.preflight import Absent
 from compactbio.launch.sweep_folder import trial_folder
-from compactbio.launch.trial import PRUNED_FILE, TrialReport, TrialRequest
+from compactbio.launch.trial import PRUNED_FILE, TrialReport, fail_trial
+from compactbio.launch.trial_stages import TrialRequest
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import JobSpec
+from compactbio.spec.points import num_trials
 from compactbio.spec.sweep import Asha, Median, Values
 from compactbio.spec.trials import Sweep
 from compactbio.tracking.journal import has_ended
@@ -46,9 +48,19 @@ def trial_request(
         values=sweep.normalised(values),
         objectives=sweep.spec.objectives,
         folder=folder,
-        tags={**tags, "kind": "trial", "trial": folder.name},
+        tags=trial_tags(tags, folder),
         absent=common.absent,
     )
+
+
+def trial_tags(tags: dict[str, str], folder: Path) -> dict[str, str]:
+    """What a trial is found by."""
+    return {**tags, "kind": "trial", "trial": folder.name}
+
+
+def note_failure(request: TrialRequest, report: TrialReport) -> None:
+    """Notes in a trial's journal what it could not note itself, where its process was lost."""
+    fail_trial(request.folder, request.tags, request.values, report.failure)
 
 
 class Searching:
@@ -82,6 +94,7 @@ class Searching:
             try:
                 return trial_request(self._sweep, suggestion.values, folder, self._common, self._tags)
             except SpecError as error:
+                fail_trial(folder, trial_tags(self._tags, folder), suggestion.values, f"refused: {error}")
                 self._study.fail(suggestion.number, str(error))
                 self._tell(f"{folder.name}: refused: {error}")
         return None
@@ -93,6 +106,7 @@ class Searching:
     def over(self, request: TrialRequest, report: TrialReport) -> None:
         """Notes the scores, or why there are none."""
         if report.failure:
+            note_failure(request, report)
             self._study.fail(_number(request), report.failure)
             self._tell(f"{request.folder.name}: failed: {report.failure}")
         else:
@@ -112,7 +126,7 @@ class Searching:
     @property
     def num_runs(self) -> int:
         """How many trials there will be at most."""
-        return self._study.budget
+        return num_trials(self._sweep)
 
     def tidy(self) -> None:
         """Models stay of the best trials alone."""
@@ -143,6 +157,7 @@ class Confirming:
     def over(self, request: TrialRequest, report: TrialReport) -> None:
         """Keeps the scores."""
         if report.failure:
+            note_failure(request, report)
             self._tell(f"{request.folder.name}: failed: {report.failure}")
         else:
             self.found[request.folder] = report.scores

@@ -6,32 +6,29 @@ A sampler and a stopping rule are functions of what is in it, so a sweep that wa
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from pydantic import JsonValue
 
+from compactbio.launch.sweep_optuna import distribution_of, drawn, encoded, meant, pruner, sampler
+from compactbio.launch.sweep_outcomes import Outcome, dominates, earlier_outcomes
 from compactbio.spec.base import SpecError
-from compactbio.spec.space import Choice, Distribution, Integer, LogUniform
-from compactbio.spec.sweep import Asha, Median, Values
-from compactbio.spec.sweep_check import grid_size, points
+from compactbio.spec.points import num_trials, points
+from compactbio.spec.space import Choice
+from compactbio.spec.sweep import Values
 from compactbio.spec.trials import Sweep
-
-if TYPE_CHECKING:
-    from optuna.pruners import BasePruner
-    from optuna.samplers import BaseSampler
 
 _EARLIER = "earlier"
 _REASON = "reason"
 _OBJECTIVES = "objectives"
 _ENDED_WITH = "ended_with"
+_READY = "ready"  # all points that are tried first are in the study
 _MORE_THAN_PATHS = 2  # finished trials beyond the number of paths, before importance says anything
 
 
@@ -44,23 +41,6 @@ class Suggestion:
     """What it has in place of the base's values."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What is known of a trial."""
-
-    number: int
-    state: Literal["finished", "pruned", "failed", "running"]
-    values: Values
-    scores: tuple[float, ...]
-    """Of each objective; of a pruned one the last that was reported, of a failed one none."""
-
-    curve: dict[int, float]
-    """Steps (or rows) to the objective, where trials are compared on the way."""
-
-    reason: str = ""
-    seconds: float = 0.0
-
-
 class SearchStudy:
     """The study of one sweep. One process at a time may use it."""
 
@@ -71,25 +51,16 @@ class SearchStudy:
             storage=check_database(url),
             study_name=name,
             directions=[objective.direction for objective in sweep.spec.objectives],
-            pruner=_pruner(sweep),
+            pruner=pruner(sweep),
             load_if_exists=True,
         )
         before = self._study.get_trials(deepcopy=False)
-        self._study.sampler = _sampler(sweep, len(before))
+        self._study.sampler = sampler(sweep, len(before))
         self._begun = [trial for trial in before if trial.state == TrialState.RUNNING]
         self._live: dict[int, optuna.Trial] = {}
         self._reported: dict[int, set[int]] = {}
-        if not before:
-            self._first_points()
-
-    @property
-    def budget(self) -> int:
-        """How many trials there will be."""
-        asked = self._sweep.spec.budget.trials
-        if self._sweep.spec.search.sampler != "grid":
-            assert asked is not None
-            return asked
-        return min(grid_size(self._sweep), asked or grid_size(self._sweep))
+        if _READY not in self._study.user_attrs:
+            self._first_points(before)
 
     def next(self) -> Suggestion | None:
         """A trial that another driver had begun, or a new one; None when there are enough."""
@@ -97,7 +68,7 @@ class SearchStudy:
             frozen = self._begun.pop(0)
             trial = optuna.Trial(self._study, frozen._trial_id)
             self._reported[frozen.number] = set(frozen.intermediate_values)
-        elif self._count() < self.budget:
+        elif self._count() < num_trials(self._sweep):
             trial = self._study.ask()
             self._reported[trial.number] = set()
         else:
@@ -148,7 +119,7 @@ class SearchStudy:
 
         if len(signs) == 1:
             return sorted(finished, key=costs)[:1]
-        return [one for one in finished if not any(_dominates(costs(other), costs(one)) for other in finished)]
+        return [one for one in finished if not any(dominates(costs(other), costs(one)) for other in finished)]
 
     def importances(self) -> list[dict[str, float]]:
         """For each objective the share of its variance that each path explains (fANOVA, Hutter et al. 2014).
@@ -171,24 +142,28 @@ class SearchStudy:
             found.append({path: float(share) for path, share in shares.items()})
         return found
 
-    def _first_points(self) -> None:
-        """The base's own point, then those that are known to be good, then what an earlier sweep found out."""
+    def _first_points(self, before: list[FrozenTrial]) -> None:
+        """The base's own point, then those that are known to be good, then what an earlier sweep found out. A driver
+        that was killed in the middle of it may have left some of them."""
         names = [objective.name() for objective in self._sweep.spec.objectives]
         self._study.set_metric_names(names)
         self._study.set_user_attr(_OBJECTIVES, names)
         for point in points(self._sweep):
             searched = {path: value for path, value in point.items() if self._sweep.is_searched(path, point)}
             self._study.enqueue_trial(
-                {path: _encoded(self._sweep.spec.space[path], value) for path, value in searched.items()}
+                {path: encoded(self._sweep.spec.space[path], value) for path, value in searched.items()},
+                skip_if_exists=True,
             )
-        for outcome in earlier_outcomes(self._sweep):
+        num_there = sum(_EARLIER in trial.user_attrs for trial in before)
+        for outcome in earlier_outcomes(self._sweep)[num_there:]:
             self._study.add_trial(self._as_history(outcome))
+        self._study.set_user_attr(_READY, True)
 
     def _as_history(self, outcome: Outcome) -> FrozenTrial:
         space = self._sweep.spec.space
         return optuna.trial.create_trial(
-            params={path: _encoded(space[path], value) for path, value in outcome.values.items()},
-            distributions={path: _distribution(space[path]) for path in outcome.values},
+            params={path: encoded(space[path], value) for path, value in outcome.values.items()},
+            distributions={path: distribution_of(space[path]) for path in outcome.values},
             values=list(outcome.scores),
             user_attrs={_EARLIER: True},
         )
@@ -199,7 +174,7 @@ class SearchStudy:
         values: Values = {}
         for path in sorted(space, key=lambda path: path in self._sweep.spec.conditions):  # those without come first
             if self._sweep.is_searched(path, {**base, **values}):
-                values[path] = _drawn(trial, path, space[path])
+                values[path] = drawn(trial, path, space[path])
         return values
 
     def _own(self) -> list[FrozenTrial]:
@@ -223,98 +198,6 @@ def check_database(url: str) -> RDBStorage:
         raise SpecError.at("search.study", f"the database {url} cannot be used: {reason}") from None
 
 
-def earlier_outcomes(sweep: Sweep) -> list[Outcome]:
-    """Finished trials of earlier sweeps that lie in this one's space.
-
-    Raises SpecError where an earlier sweep is not there, or measured something else.
-    """
-    found = []
-    names = [objective.name() for objective in sweep.spec.objectives]
-    for place, folder in enumerate(sweep.spec.search.earlier):
-        from compactbio.launch.sweep_folder import read_results
-
-        results = read_results(folder, f"search.earlier.{place}")
-        if results["objectives"] != names:
-            raise SpecError.at(
-                f"search.earlier.{place}", f"'{folder}' measured {results['objectives']}, and this sweep {names}"
-            )
-        for trial in results["trials"]:
-            inside = {path: value for path, value in trial["values"].items() if path in sweep.spec.space}
-            fits = all(sweep.spec.space[path].contains(value) for path, value in inside.items())
-            if trial["state"] == "finished" and fits and set(inside) == set(sweep.spec.space):
-                found.append(Outcome(trial["number"], "finished", inside, tuple(trial["scores"]), {}))
-    return found
-
-
-def _sampler(sweep: Sweep, num_before: int) -> BaseSampler:
-    """The sampler, with other random numbers than those that chose the trials before."""
-    search = sweep.spec.search
-    seed = search.seed + num_before
-    match search.sampler:
-        case "tpe":
-            together = search.multivariate
-            return optuna.samplers.TPESampler(
-                seed=seed, multivariate=together, group=together and bool(sweep.spec.conditions), constant_liar=True
-            )
-        case "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed)
-        case "gp":
-            return optuna.samplers.GPSampler(seed=seed)
-        case "random" | "grid":  # a grid's points wait in the study from the start
-            return optuna.samplers.RandomSampler(seed=seed)
-
-
-def _pruner(sweep: Sweep) -> BasePruner:
-    match sweep.spec.stopping:
-        case Asha() as asha:
-            return optuna.pruners.SuccessiveHalvingPruner(min_resource=asha.first_rung, reduction_factor=asha.reduction)
-        case Median() as median:
-            return optuna.pruners.MedianPruner(n_startup_trials=median.first_trials, n_warmup_steps=median.first_steps)
-        case _:
-            return optuna.pruners.NopPruner()
-
-
-def _drawn(trial: optuna.Trial, path: str, distribution: Distribution) -> JsonValue:
-    match distribution:
-        case Integer():
-            return trial.suggest_int(path, distribution.low, distribution.high, step=distribution.step)
-        case Choice():
-            chosen = trial.suggest_categorical(path, [_label(value) for value in distribution.values])
-            return _meant(distribution, chosen)
-        case _:
-            log = isinstance(distribution, LogUniform)
-            return trial.suggest_float(path, distribution.low, distribution.high, log=log)
-
-
-def _distribution(distribution: Distribution) -> optuna.distributions.BaseDistribution:
-    match distribution:
-        case Integer():
-            return optuna.distributions.IntDistribution(distribution.low, distribution.high, step=distribution.step)
-        case Choice():
-            return optuna.distributions.CategoricalDistribution([_label(value) for value in distribution.values])
-        case _:
-            log = isinstance(distribution, LogUniform)
-            return optuna.distributions.FloatDistribution(distribution.low, distribution.high, log=log)
-
-
-def _label(value: JsonValue) -> bool | int | float | str | None:
-    """A choice as Optuna keeps it: lists and sections as JSON."""
-    return json.dumps(value) if isinstance(value, list | dict) else value
-
-
-def _encoded(distribution: Distribution, value: JsonValue) -> object:
-    return _label(value) if isinstance(distribution, Choice) else value
-
-
-def _meant(distribution: Choice, label: object) -> JsonValue:
-    return next(value for value in distribution.values if _label(value) == label)
-
-
-def _dominates(first: tuple[float, ...], second: tuple[float, ...]) -> bool:
-    """Whether the first is nowhere worse, and somewhere better; lower is better."""
-    return first != second and all(a <= b for a, b in zip(first, second, strict=True))
-
-
 def _outcome(trial: FrozenTrial, sweep: Sweep) -> Outcome:
     states: dict[TrialState, Literal["finished", "pruned", "failed", "running"]] = {
         TrialState.COMPLETE: "finished",
@@ -324,7 +207,7 @@ def _outcome(trial: FrozenTrial, sweep: Sweep) -> Outcome:
     state = states.get(trial.state, "running")
     space = sweep.spec.space
     values: Values = {
-        path: _meant(of, label) if isinstance(of := space[path], Choice) else label
+        path: meant(of, label) if isinstance(of := space[path], Choice) else label
         for path, label in trial.params.items()
     }
     values = trial.user_attrs.get(_ENDED_WITH, values)

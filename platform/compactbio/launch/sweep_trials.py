@@ -13,8 +13,11 @@ from typing import Any, Protocol
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
+from ray.tune.stopper import Stopper
 
-from compactbio.launch.trial import PRUNED_FILE, TrialReport, TrialRequest, TrialRun
+from compactbio.launch.stopping import StoppedError, Stopping
+from compactbio.launch.trial import PRUNED_FILE, TrialReport, TrialRun
+from compactbio.launch.trial_stages import TrialRequest
 
 _REQUEST, _LOST = "request", "its process was lost too often, or never started"
 _QUIET = {
@@ -100,32 +103,56 @@ def run_trials(
     most: int,
     concurrent: int,
     max_failures: int,
+    stopping: Stopping,
     actor: type[tune.Trainable] = TrialActor,
 ) -> None:
-    """Runs the trials of a source, so many at once, until there are no more of them."""
+    """Runs the trials of a source, so many at once, until there are no more of them.
+
+    Raises StoppedError where that was asked for; those that were running have saved what they had trained.
+    """
     os.environ.update({name: os.environ.get(name, value) for name, value in _QUIET.items()})
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    feeding = _Feeding(source, concurrent)
-    tune.run(
-        tune.with_resources(actor, resources),
-        name=f"tune-{time.time_ns()}",
-        storage_path=str(folder / "ray"),
-        num_samples=most,
-        search_alg=feeding,
-        scheduler=_Reporting(feeding),
-        reuse_actors=True,
-        max_failures=max_failures,
-        raise_on_failed_trial=False,
-        verbose=0,
-    )
+    feeding = _Feeding(source, concurrent, stopping)
+    with stopping.by_workers():
+        tune.run(
+            tune.with_resources(actor, resources),
+            name=f"tune-{time.time_ns()}",
+            storage_path=str(folder / "ray"),
+            num_samples=most,
+            search_alg=feeding,
+            scheduler=_Reporting(feeding),
+            stop=_Asked(stopping),
+            reuse_actors=True,
+            max_failures=max_failures,
+            raise_on_failed_trial=False,
+            verbose=0,
+        )
+    if stopping.requested:
+        raise StoppedError
+
+
+class _Asked(Stopper):
+    """Ends all trials when the driver was asked to stop."""
+
+    def __init__(self, stopping: Stopping) -> None:
+        self._stopping = stopping
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """No trial by itself."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether it was."""
+        return self._stopping.requested
 
 
 class _Feeding(Searcher):
     """Hands the source's trials to Tune, and what became of them back."""
 
-    def __init__(self, source: TrialSource, concurrent: int) -> None:
+    def __init__(self, source: TrialSource, concurrent: int, stopping: Stopping) -> None:
         super().__init__()
         self.source = source
+        self._stopping = stopping
         self.live: dict[str, TrialRequest] = {}
         self._concurrent = concurrent
 
@@ -147,6 +174,8 @@ class _Feeding(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         request = self.live.pop(trial_id)
         report: TrialReport | None = (result or {}).get("report")
+        if self._stopping.requested and not (report and report.over):
+            return  # it goes on when the sweep does
         if error or report is None:
             self.source.over(request, TrialReport(failure=_LOST, over=True))
         elif report.over:

@@ -10,11 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from compactbio.reporting.plots import svg
 from compactbio.reporting.sweep_results import SweepResults, short_names
 
-_COLOURS = "viridis_r"
+_COLOURS = "viridis"
+_EDGE = 0.96
 _WORST_QUANTILE = 0.9  # beyond it colours say no more: a trial that diverged would make all others alike
 
 
@@ -23,21 +25,17 @@ def history(results: SweepResults, objective: int) -> str:
     figure = Figure(figsize=(7, 3), layout="constrained")
     axes = figure.subplots()
     finished = [(trial["number"], trial["scores"][objective]) for trial in results.finished]
-    pruned = [
-        (trial["number"], trial["scores"][objective])
-        for trial in results.raw["trials"]
-        if trial["state"] == "pruned" and trial["scores"]
-    ]
-    if pruned:
-        axes.plot(*zip(*pruned, strict=True), "x", color="grey", label="stopped early")
     axes.plot(*zip(*finished, strict=True), "o", markersize=4, label="finished")
     better = np.minimum if results.raw["directions"][objective] == "minimize" else np.maximum
     best = better.accumulate([score for _, score in finished])
     axes.step([number for number, _ in finished], best, where="post", color="black", linewidth=1, label="best so far")
-    failed = [trial["number"] for trial in results.raw["trials"] if trial["state"] == "failed"]
-    for number in failed:
-        axes.axvline(number, color="tab:red", linewidth=0.8, alpha=0.6, label="failed" if number == failed[0] else None)
+    for state, label, colour in (("pruned", "stopped early", "grey"), ("failed", "failed", "tab:red")):
+        numbers = [trial["number"] for trial in results.raw["trials"] if trial["state"] == state]
+        if numbers:  # along the edge: what they had reached does not compare with scores at the end
+            heights = [_EDGE] * len(numbers)
+            axes.plot(numbers, heights, "x", transform=axes.get_xaxis_transform(), color=colour, label=label)
     axes.set(xlabel="trial", ylabel=results.objectives[objective])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _finish(axes)
     return svg(figure)
 
@@ -71,7 +69,7 @@ def slices(results: SweepResults, objective: int) -> str:
     for axes in grid[len(results.paths) :]:
         axes.remove()
     figure.supylabel(results.objectives[objective], fontsize="medium")
-    figure.colorbar(colours, ax=list(grid[: len(results.paths)]), label="trial")
+    figure.colorbar(colours, ax=list(grid[: len(results.paths)]), label="trial", ticks=MaxNLocator(integer=True))
     return svg(figure)
 
 

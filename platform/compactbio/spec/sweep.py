@@ -58,6 +58,9 @@ class Score(Section):
     task: str | None = None
     """Which of its tasks; the mean over all of them when left out."""
 
+    split: Literal["dev", "test"] = "dev"
+    """What is scored: what is found by the score of a test set is chosen by it, and wants a test set of its own."""
+
     @property
     def direction(self) -> Literal["minimize", "maximize"]:
         """What is better."""
@@ -69,7 +72,7 @@ class Score(Section):
 
     def name(self) -> str:
         """What it is called in tables and metrics."""
-        return f"{self.stage}/{self.model}/{self.task or 'mean score'}"
+        return f"{self.stage}/{self.model}/{self.task or 'mean'} {self.split} score"
 
 
 class Latency(Section):

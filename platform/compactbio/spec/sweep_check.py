@@ -3,73 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from itertools import product
-from math import prod
-from pathlib import Path
-from typing import Any
-
-from pydantic import JsonValue
+from collections.abc import Iterator
 
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import Distill, Finetune
-from compactbio.spec.load import BASE, SCALE, load, read, validate
-from compactbio.spec.space import Choice, Distribution, Integer, LogUniform, Uniform
-from compactbio.spec.sweep import Asha, HeldOut, Latency, Never, Population, SweepSpec, Values, Yardstick
+from compactbio.spec.space import Choice, Integer, LogUniform, Uniform
+from compactbio.spec.sweep import Asha, HeldOut, Latency, Never, Population, Values, Yardstick
 from compactbio.spec.trials import Sweep, is_lambda
 
 _LONGEST_VALUE = 60
 
 
-def load_sweep(path: str | Path, overrides: list[str] | None = None) -> Sweep:
-    """The sweep that the file at `path` describes, with the job that it stands on.
-
-    Raises SpecError, which names file, line and dotted path of every problem.
-    """
-
-    def build(raw: dict[str, Any], lines: dict[str, int]) -> Sweep:
-        spec = validate(SweepSpec, raw, lines, lambda spec: [])
-        try:
-            sweep = _on_base(spec, Path(path).parent)
-            if found := list(_problems(sweep)):
-                raise SpecError(found)
-        except SpecError as error:
-            raise SpecError([Problem(p.path, p.message, _line(p.path, lines)) for p in error.problems]) from None
-        return sweep
-
-    return read(path, overrides, build, on_base=False)
-
-
-def is_sweep(path: str | Path) -> bool:
-    """Whether the file describes a sweep, rather than a job."""
-    return bool(read(path, None, lambda raw, lines: "space" in raw, on_base=False))
-
-
-def _on_base(spec: SweepSpec, folder: Path) -> Sweep:
-    changes = [f"{path}={json.dumps(value)}" for path, value in spec.scale.items()]
-    try:
-        return Sweep(spec, load(folder / spec.base, changes))
-    except SpecError as error:
-        raise SpecError([_of_base(problem, spec) for problem in error.problems]) from None
-
-
-def _of_base(problem: Problem, spec: SweepSpec) -> Problem:
-    """A problem of the base as one of the sweep: that of the change that brought it, where one did."""
-    for path in spec.scale:
-        if f"{problem.path}.".startswith(f"{path}.") or f"{path}.".startswith(f"{problem.path}."):
-            return Problem(f"{SCALE}.{path}", f"{problem.path}: {problem.message}")
-    line = f", line {problem.line}" if problem.line else ""
-    return Problem(BASE, f"in '{spec.base}'{line}: {problem.path}: {problem.message}".replace(": : ", ": "))
-
-
-def _line(path: str, lines: dict[str, int]) -> int | None:
-    """The line of a path or of the nearest section that it lies in."""
-    while path and path not in lines:
-        path = path.rpartition(".")[0]
-    return lines.get(path)
-
-
-def _problems(sweep: Sweep) -> Iterator[Problem]:
+def problems(sweep: Sweep) -> Iterator[Problem]:
+    """Everything about the sweep that its fields alone cannot show."""
     for number, objective in enumerate(sweep.spec.objectives):
         found = list(_objective(sweep, objective, f"objectives.{number}"))
         yield from found
@@ -241,16 +187,6 @@ def _stopping(sweep: Sweep) -> Iterator[Problem]:
         yield Problem(f"stopping.{field}", f"{first:,} is not before a trial's end ({stage.training.steps * factor:,})")
 
 
-def points(sweep: Sweep) -> list[Values]:
-    """The points that are tried first, the base's own before all: all of them for a grid."""
-    base, spec = sweep.base_values(), sweep.spec
-    known = [base, *({**base, **point} for point in spec.search.warm_start)]
-    if spec.search.sampler == "grid":
-        every = product(*(_every(of) for of in spec.space.values()))
-        known += [dict(zip(spec.space, values, strict=True)) for values in every]
-    return [point for number, point in enumerate(known) if point not in known[:number]]
-
-
 def _population(sweep: Sweep) -> Iterator[Problem]:
     """What cannot change while a model is trained."""
     stage = sweep.spec.objectives[0].stage
@@ -263,16 +199,3 @@ def _population(sweep: Sweep) -> Iterator[Problem]:
             )
     if sweep.spec.conditions or sweep.spec.search.sampler == "grid":
         yield Problem("stopping", "pbt takes neither conditions nor a grid")
-
-
-def grid_size(sweep: Sweep) -> int:
-    """How many combinations the space has, choices and integers alone."""
-    return prod(len(_every(of)) for of in sweep.spec.space.values())
-
-
-def _every(distribution: Distribution) -> Sequence[JsonValue]:
-    """All values of a choice or of an integer."""
-    if isinstance(distribution, Choice):
-        return distribution.values
-    assert isinstance(distribution, Integer)
-    return range(distribution.low, distribution.high + 1, distribution.step)

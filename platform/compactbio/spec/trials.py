@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +11,7 @@ from pydantic import JsonValue
 
 from compactbio.spec.job import STAGE_PREFIX, Finetune, JobSpec
 from compactbio.spec.load import from_raw, put
-from compactbio.spec.sweep import HeldOut, SweepSpec, Values
+from compactbio.spec.sweep import HeldOut, Score, SweepSpec, Values
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,25 @@ class Sweep:
 
     spec: SweepSpec
     base: JobSpec
+
+    @property
+    def name(self) -> str:
+        """Names the sweep's runs."""
+        return self.spec.name
+
+    @property
+    def storage(self) -> str:
+        """The folder of all runs, the base's."""
+        return self.base.storage
+
+    def digest(self) -> str:
+        """Twelve hex digits that change with any value of the sweep or of its base."""
+        values = json.dumps([self.alone(""), self.base.resolved()], sort_keys=True)
+        return hashlib.sha256(values.encode()).hexdigest()[:12]
+
+    def alone(self, base: str) -> dict[str, object]:
+        """The sweep's plain values for a file beside `base`, a file with the resolved base."""
+        return self.spec.model_copy(update={"base": base, "scale": {}}).resolved()
 
     def base_value(self, path: str) -> JsonValue:
         """The base's own value at a path; None where it has none."""
@@ -47,13 +68,19 @@ class Sweep:
         return Sweep(self.spec.model_copy(update={"normalise_lambdas_to": None}), self.base)
 
     def job(self, values: Values, *, name: str | None = None, seed: int | None = None) -> JobSpec:
-        """The base with these values; paths that are left out keep the base's. Raises SpecError where it refuses."""
+        """The base with these values, on a seed above its own where that is given, its fine-tunings on others too.
+
+        Paths that are left out keep the base's. Raises SpecError where it refuses.
+        """
         raw: dict[str, Any] = self.base.resolved()
         full = {**self.base_values(), **values} if self.spec.normalise_lambdas_to is not None else values
         for path, value in self.normalised(full).items():
             put(raw, path.split("."), value)
         raw |= {"name": name} if name is not None else {}
-        raw |= {"seed": seed} if seed is not None else {}
+        if seed is not None:
+            for section in raw["stages"].values():
+                section |= {"seeds": _fresh(section["seeds"], seed - raw["seed"])} if section.get("seeds") else {}
+            raw["seed"] = seed
         return from_raw(raw)
 
     def needed(self) -> list[str]:
@@ -98,10 +125,10 @@ class Sweep:
         section = self.base.stages[name]
         models = section.models()
         if isinstance(section, Finetune):
-            models = {model: section.models_[model] for model in self._models_of(name)}
+            models = {model: section.models_[model] for model in self.models_of(name)}
         return [model.removeprefix(STAGE_PREFIX) for model in models.values() if model.startswith(STAGE_PREFIX)]
 
-    def _models_of(self, stage: str) -> list[str]:
+    def models_of(self, stage: str) -> list[str]:
         """The models of a fine-tuning stage that are yardsticks, and those that these are fine-tuned against."""
         section = self.base.stages[stage]
         assert isinstance(section, Finetune)
@@ -112,14 +139,22 @@ class Sweep:
     def _trimmed(self, name: str, section: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(self.base.stages[name], Finetune):
             return section
-        models = self._models_of(name)
+        models = self.models_of(name)
+        own = [each for each in self.spec.objectives if isinstance(each, Score) and each.stage == name]
+        by_dev = {"score_dev": True} if any(each.split == "dev" for each in own) else {}
         return {
             **section,
             "models": {model: section["models"][model] for model in models},
             "reference": models[0],
             "control": None,
             "distillation": {model: how for model, how in section["distillation"].items() if model in models},
+            "tuning": {group: {**values, **by_dev} for group, values in section["tuning"].items()},
         }
+
+
+def _fresh(seeds: list[int], number: int) -> list[int]:
+    """As many seeds behind all of these; others for each number."""
+    return [seed + number * (max(seeds) - min(seeds) + 1) for seed in seeds]
 
 
 def _fields(section: dict[str, Any]) -> set[str]:

@@ -106,6 +106,9 @@ class Tuning(Optimiser):
     evaluate_every_steps: Positive | None = None
     """Score the development set every so many steps; behind every epoch when left out."""
 
+    score_dev: bool = False
+    """Score the development set at the end in any case, so that models can be compared without the test set."""
+
     keep: Literal["last", "best"] = "last"
     """Which weights are tested and exported: those of the last step, or the first that were best on the development
     set."""

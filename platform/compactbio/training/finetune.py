@@ -149,6 +149,7 @@ def _tune(
     every = tuning.evaluate_every_steps or batches.num_steps(1)
     looks = data.dev and (tuning.looks_at_dev or tuning.evaluate_every_steps is not None)
     due = {*range(every, num_steps + 1, every), num_steps} if looks else set()
+    due |= {num_steps} if data.dev and tuning.score_dev else set()
     dev_rows = kind.encode(data.dev, training=False) if due else None
     best = _Best(loaded.model, tuning)
     done = 0
