@@ -20,7 +20,8 @@ from compactbio.data.examples import TaskData
 from compactbio.spec.base import SpecError
 from compactbio.spec.benchmarks import benchmark_tasks, groups
 from compactbio.spec.references import DATA_ROOT
-from compactbio.spec.tasks import AnyTask, Benchmark
+from compactbio.spec.task_base import Benchmark
+from compactbio.spec.tasks import AnyTask
 
 DATA = os.environ.get("COMPACTBIO_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="COMPACTBIO_DATA does not name the folder of real data")

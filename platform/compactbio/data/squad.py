@@ -9,8 +9,9 @@ from typing import Any
 from compactbio.data.annotated import AnnotatedFile, Json, notes_of
 from compactbio.data.examples import Passage, Question
 from compactbio.data.sets import Sets, hold_out
+from compactbio.spec.question_tasks import QuestionHoldoutTask, QuestionTask
 from compactbio.spec.references import locate_file
-from compactbio.spec.tasks import DEV_SHARE, QuestionHoldoutTask, QuestionTask
+from compactbio.spec.task_base import DEV_SHARE
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,9 @@ def _question(file: AnnotatedFile, asked: object, context: str, place: str) -> Q
         return None
     identity = str(asked["id"])
     given = [] if asked.get("is_impossible") else asked.get("answers", [])
+    if not isinstance(given, list):
+        file.wrong(None, "`answers` is no list", f"question {identity}")
+        given = []
     answers = [answer for answer in given if _stands_there(file, answer, context, identity)]
     spans = tuple((answer["answer_start"], answer["text"]) for answer in answers)
     synonyms = tuple(dict.fromkeys(text for _, text in spans))

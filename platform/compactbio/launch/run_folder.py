@@ -15,7 +15,7 @@ import yaml
 
 from compactbio.reporting.collect import SPEC_FILE
 from compactbio.spec.base import Problem, SpecError
-from compactbio.spec.job import CorpusJob, JobSpec
+from compactbio.spec.job import JobSpec
 from compactbio.spec.load import load
 
 _LOCK_FILE = "lock"

@@ -20,28 +20,32 @@ from compactbio.reporting.grid import Grid
 from compactbio.reporting.ranks import rank_chart
 from compactbio.reporting.study_tables import Result
 from compactbio.spec.benchmarks import column_name
-from compactbio.spec.tasks import AnyTask, Benchmark, RelationFoldTask
+from compactbio.spec.relation_tasks import RelationFoldTask
+from compactbio.spec.task_base import Benchmark
+from compactbio.spec.tasks import AnyTask
 from compactbio.tracking.cell_files import MENTIONS_FILE, PREDICTIONS_FILE
 
-_SCORES_OF_QUESTIONS = ("strict", "lenient", "mrr")
+_ALSO = ("strict", "lenient", "mrr", "exact_match", "overlap_f1", "top5_accuracy", "perplexity")
+"""Scores that have tables of their own beside the main one, where a task has them."""
 _EXAMPLES = 5
 
 
 def results(study: Study) -> list[Result]:
-    """Every cell's scores that stand in tables: the main one, of questions BioASQ's three."""
+    """Every cell's scores that stand in tables, the main one first."""
     found = []
     for cell in study.cells:
-        task = study.task(cell)
-        metrics = _SCORES_OF_QUESTIONS if cell["main"] in _SCORES_OF_QUESTIONS else (cell["main"],)
-        found += [_result(cell, task, metric) for metric in metrics]
+        metrics = dict.fromkeys((cell["main"], *(name for name in _ALSO if name in cell["scores"])))
+        found += [_result(cell, study.task(cell), metric) for metric in metrics]
     return found
 
 
 def tables(study: Study) -> dict[str, Grid]:
-    """The tables of a study by the name of their file: scores, one for each column, significance."""
+    """The tables of a study by the name of their file: main scores, one for each score of each task, significance."""
     section = study.section
+    mains = {column_name(cell["task_name"]): cell["main"] for cell in study.cells}
     gathered = study_tables.gather(results(study))
-    score_table = study_tables.score_table(gathered, section.summary, section.reference)
+    main_scores = {setting: cells for setting, cells in gathered.items() if setting.metric == mains[setting.task]}
+    score_table = study_tables.score_table(main_scores, section.summary, section.reference)
     made = {"scores": replace(score_table, notes=(*score_table.notes, *_notes(study)))}
     for setting, grid in zip(
         gathered, study_tables.setting_tables(gathered, section.summary, section.reference), strict=True
@@ -64,12 +68,12 @@ def tables(study: Study) -> dict[str, Grid]:
 
 
 def ranks(study: Study) -> str | None:
-    """The chart of average ranks over the tasks, where there are enough models and tasks."""
+    """The chart of average ranks over the tasks, where there are enough models and tasks, and any difference."""
     models = list(study.section.models_)
-    if len(models) < 3 or len(study.columns) < 2:
+    scores = np.array([[_mean(study.of(model, column)) for model in models] for column in study.columns])
+    if len(models) < 3 or len(scores) < 2 or (scores == scores[:, :1]).all():
         return None
-    scores = [[_mean(study.of(model, column)) for model in models] for column in study.columns]
-    return rank_chart(rank_models(models, np.array(scores)))
+    return rank_chart(rank_models(models, scores))
 
 
 def errors(study: Study) -> dict[str, list[Grid]]:

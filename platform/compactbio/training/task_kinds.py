@@ -28,18 +28,12 @@ from compactbio.evaluation.errors import Mention, mentions
 from compactbio.evaluation.relations import score_classes
 from compactbio.evaluation.score import Score
 from compactbio.objectives.tasks import ClassLoss, MultiLabelLoss, TaskLoss, balanced_weights
-from compactbio.spec.tasks import (
-    AnyTask,
-    BranchTask,
-    ChoiceTask,
-    EntityTask,
-    LabelTask,
-    MentionTask,
-    PairTask,
-    QuestionTask,
-    QuestionTasks,
-    RelationTasks,
-)
+from compactbio.spec.entity_tasks import EntityTask
+from compactbio.spec.ontology_tasks import BranchTask, MentionTask
+from compactbio.spec.question_tasks import QuestionTask, QuestionTasks
+from compactbio.spec.relation_tasks import RelationTasks
+from compactbio.spec.tasks import AnyTask
+from compactbio.spec.text_tasks import ChoiceTask, LabelTask, PairTask
 from compactbio.spec.tuning import Tuning
 from compactbio.tracking.cell_files import MENTIONS_FILE, SUBMISSION_FILE
 from compactbio.training.task_model import Head, Logits
