@@ -100,6 +100,17 @@ def test_a_model_without_a_score_gets_a_dash_and_no_overall_retention() -> None:
     assert table.rows[1] == (STUDENT, "80.10", "-", "-")
 
 
+def test_of_perplexity_nothing_is_kept_in_percent() -> None:
+    (table,) = setting_tables(gather([replace(one, metric="perplexity") for one in RESULTS]), "median", TEACHER)
+    assert [row[6:] for row in table.rows] == [("-", "-")] * 3
+    assert table.notes[1] == "Lower is better, median over seeds and folds."
+
+
+def test_macro_f1_says_what_becomes_of_classes_that_the_test_set_lacks() -> None:
+    (table,) = setting_tables(gather([replace(one, metric="macro_f1") for one in RESULTS]), "median")
+    assert "a class that neither has does not count" in " ".join(table.notes)
+
+
 def test_results_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ValueError, match="seed 0 is there twice"):
         gather([RESULTS[0], replace(RESULTS[0], value=1.0)])
@@ -145,6 +156,13 @@ def test_html_reads_back() -> None:
     cells = [[cell.text_content() for cell in row] for row in root.iter("tr")]
     assert cells == [list(AWKWARD.header), *map(list, AWKWARD.rows)]
     assert [note.text for note in root.iter("li")] == ["x < y_2"]
+
+
+def test_texts_begin_on_the_left() -> None:
+    texts = replace(AWKWARD, is_text=True)
+    assert r"\begin{tabular}{ll}" in grid.latex(texts)
+    assert grid.html(texts).count('class="text"') == 6
+    assert 'class="text"' not in grid.html(AWKWARD)
 
 
 def test_ragged_rows_are_refused() -> None:

@@ -23,7 +23,7 @@ from compactbio.spec.benchmarks import column_name
 from compactbio.spec.relation_tasks import RelationFoldTask
 from compactbio.spec.task_base import Benchmark
 from compactbio.spec.tasks import AnyTask
-from compactbio.tracking.cell_files import MENTIONS_FILE, PREDICTIONS_FILE
+from compactbio.tracking.cell_files import MENTIONS_FILE, PREDICTIONS_FILE, WORDS_FILE
 
 _ALSO = ("strict", "lenient", "mrr", "exact_match", "overlap_f1", "top5_accuracy", "perplexity")
 """Scores that have tables of their own beside the main one, where a task has them."""
@@ -77,13 +77,17 @@ def ranks(study: Study) -> str | None:
 
 
 def errors(study: Study) -> dict[str, list[Grid]]:
-    """The error analysis of each model on each NER task under protocol `word`, by the first seed; by cell."""
+    """The error analysis of each model on each NER task by the first seed; by cell.
+
+    It is of words: under protocol `subword` the tag of a word's first sub-word stands for the word.
+    """
     found = {}
     first_seed = study.cells[0]["seed"]
     for cell in study.cells:
         folder = study.cell_folder(cell)
         if cell["seed"] == first_seed and (folder / MENTIONS_FILE).is_file():
-            tokens, gold, predicted = _read_tags(folder / PREDICTIONS_FILE)
+            by_words = next(path for path in (folder / WORDS_FILE, folder / PREDICTIONS_FILE) if path.is_file())
+            tokens, gold, predicted = _read_tags(by_words)
             trained = frozenset((words, kind) for words, kind in json.loads((folder / MENTIONS_FILE).read_text()))
             numbers = [f"sentence {number}" for number in range(1, len(tokens) + 1)]
             analysis = analyse(numbers, tokens, gold, predicted, trained)

@@ -20,6 +20,18 @@ Summary = Literal["median", "mean"]
 _LOWER_IS_BETTER = {"perplexity"}
 """Scores that are no share of anything: nothing is kept of them in percent."""
 
+_MEANINGS = {
+    "macro_f1": "macro_f1: the mean over classes that the test set or the predictions have, as scikit-learn has it; a "
+    "class that neither has does not count. macro_f1_gold and macro_f1_all in result.json treat it otherwise.",
+    "positive_f1": "positive_f1: the F1 of the positive class.",
+    "strict": "strict: the first answer is right.",
+    "lenient": "lenient: one of the first five answers is right.",
+    "mrr": "mrr: mean reciprocal rank of the first right answer among five.",
+    "overlap_f1": "overlap_f1: words that the first answer shares with the best fitting gold answer (SQuAD).",
+    "perplexity": "perplexity: comparable only between models of one vocabulary.",
+}
+"""What a reader has to know of a score."""
+
 _NO_NUMBER = "the papers have no number for this model"
 
 
@@ -155,6 +167,7 @@ def _setting_table(setting: Setting, cells: dict[str, Cell], summary: Summary, t
     sources = dict.fromkeys(cell.published.citation for cell in cells.values() if cell.published)
     unit = "Lower is better" if setting.metric in _LOWER_IS_BETTER else "Scores in percent"
     notes = [_describe(setting), f"{unit}, {summary} over seeds and folds."]
+    notes += [_MEANINGS[setting.metric]] if setting.metric in _MEANINGS else []
     notes += [f"Published: {', '.join(sources)}."] if sources else []
     notes += [f"[{mark}] not compared: {reason}" for reason, mark in marks.items()]
     notes += [f"Kept: percent of the score of {teacher}."] if teacher else []

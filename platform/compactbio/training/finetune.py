@@ -31,7 +31,7 @@ from compactbio.training.loop import Span, Targets, steps
 from compactbio.training.masked_text import score_masked_text
 from compactbio.training.optimiser import build_optimiser, build_schedule
 from compactbio.training.requests import MODEL_FOLDER, Cell, CellResult
-from compactbio.training.task_kinds import Judged, TaskKind, task_kind
+from compactbio.training.task_kinds import Judged, TaskKind, tab_separated, task_kind
 from compactbio.training.task_model import (
     TaskLearner,
     TaskModel,
@@ -216,8 +216,7 @@ class _Best:
 def _write(judged: Judged, folder: Path) -> None:
     save_array(folder / COUNTS_FILE, judged.score.counts)
     if judged.header:
-        lines = ["\t".join(columns) for columns in (judged.header, *judged.lines)]
-        (folder / PREDICTIONS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / PREDICTIONS_FILE).write_text(tab_separated(judged.header, judged.lines), encoding="utf-8")
     for name, write in judged.files.items():
         write(folder / name)
 

@@ -18,7 +18,7 @@ from compactbio.data.answer_rows import encode_questions, find_answers
 from compactbio.data.bioasq import write_submission
 from compactbio.data.examples import ClassifiedText, Example, LabelledText, Question, TaggedText, TaskData
 from compactbio.data.tag_rows import Protocol as TagProtocol
-from compactbio.data.tag_rows import encode_tagged, join_windows
+from compactbio.data.tag_rows import encode_tagged, join_windows, word_pieces
 from compactbio.data.task_rows import Row, TaskRows
 from compactbio.data.text_rows import encode_classified, encode_labelled
 from compactbio.evaluation.answers import Candidate, first_snippet, pool, score_bioasq, score_squad
@@ -35,7 +35,7 @@ from compactbio.spec.relation_tasks import RelationTasks
 from compactbio.spec.tasks import AnyTask
 from compactbio.spec.text_tasks import ChoiceTask, LabelTask, PairTask
 from compactbio.spec.tuning import Tuning
-from compactbio.tracking.cell_files import MENTIONS_FILE, SUBMISSION_FILE
+from compactbio.tracking.cell_files import MENTIONS_FILE, SUBMISSION_FILE, WORDS_FILE
 from compactbio.training.task_model import Head, Logits
 
 
@@ -52,6 +52,11 @@ class Judged:
 
     files: dict[str, Callable[[Path], object]] = field(default_factory=dict)
     """What writes further files, by their name."""
+
+
+def tab_separated(header: tuple[str, ...], lines: Sequence[tuple[str, ...]]) -> str:
+    """The table as text."""
+    return "".join("\t".join(columns) + "\n" for columns in (header, *lines))
 
 
 class TaskKind(Protocol):
@@ -131,13 +136,22 @@ class Tags:
         joined = join_windows(rows, [logits.argmax(-1).tolist() for logits in answers], len(sentences))
         predicted = [[self.names[index] for index in tags] for tags in joined]
         tokens, gold = self._tokens(sentences, rows)
-        lines: list[tuple[str, ...]] = []
-        for columns in zip(tokens, gold, predicted, strict=True):
-            lines += [*zip(*columns, strict=True), ()]
-        judged = Judged(score_entities(gold, predicted), ("token", "gold", "predicted"), lines)
+        lines = _tag_lines(tokens, gold, predicted)
+        files: dict[str, Callable[[Path], object]] = {
+            MENTIONS_FILE: lambda path: path.write_text(json.dumps(sorted(self.trained)))
+        }
         if self.protocol == "subword":
-            return judged
-        return replace(judged, files={MENTIONS_FILE: lambda path: path.write_text(json.dumps(sorted(self.trained)))})
+            words = self._words(sentences, predicted)
+            files[WORDS_FILE] = lambda path: path.write_text(tab_separated(_TAG_HEADER, words), encoding="utf-8")
+        return Judged(score_entities(gold, predicted), _TAG_HEADER, lines, files)
+
+    def _words(self, sentences: Sequence[TaggedText], predicted: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+        """Lines of words with the tags that their first sub-words were given, from the tags of all sub-words."""
+        room = self.tuning.max_tokens - 2  # of a longer word only so many sub-words have a tag
+        pieces = word_pieces([sentence.words for sentence in sentences], self.tokenizer)
+        firsts = [np.cumsum([0, *(min(len(word), room) for word in words[:-1])]) for words in pieces]
+        tags = [[some[place] for place in places] for some, places in zip(predicted, firsts, strict=True)]
+        return _tag_lines([one.words for one in sentences], [one.tags for one in sentences], tags)
 
     def _tokens(self, sentences: Sequence[TaggedText], rows: Sequence[Row]) -> tuple[list[list[str]], list[list[str]]]:
         """What is scored and its gold tags: words, or under protocol `subword` their sub-words."""
@@ -149,6 +163,17 @@ class Tags:
             [self.tokenizer.convert_ids_to_tokens(ids) for ids in pieces],
             [[self.names[index] for index in tags] for tags in labels],
         )
+
+
+_TAG_HEADER = ("token", "gold", "predicted")
+
+
+def _tag_lines(*columns: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Tokens and their tags, an empty line behind each sentence."""
+    lines: list[tuple[str, ...]] = []
+    for sentence in zip(*columns, strict=True):
+        lines += [*zip(*sentence, strict=True), ()]
+    return lines
 
 
 @dataclass(frozen=True)
