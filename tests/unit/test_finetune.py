@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
-from task_files import make_labels, make_ner, make_questions, make_relations
+from task_files import make_labels, make_ner, make_pairs, make_questions, make_relations
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
 from compactbio.evaluation.score import value
@@ -39,6 +39,7 @@ def cell(tiny_model: Path, tmp_path: Path) -> MakeCell:
             task=TypeAdapter(AnyTask).validate_json(json.dumps(task)),
             tuning=Tuning.model_validate({**TUNING, **tuning}),
             seed=1,
+            tags={},
             threads=1,
             use_gpu=False,
             online=False,
@@ -90,6 +91,11 @@ def test_sub_words_are_scored_under_their_own_protocol(cell: MakeCell, tmp_path:
     words = [line[0] for line in lines(one)[1:]]
     assert pieces and "heartx" not in words
     assert {line[1] for line in pieces} == {"B-Part"}
+    by_words = [line.split("\t") for line in (one.folder / "words.tsv").read_text().splitlines()[1:] if line]
+    gold = [line.split("\t") for line in (tmp_path / "ner" / "test.tsv").read_text().splitlines() if line]
+    assert [line[:2] for line in by_words] == gold
+    firsts = [line[2] for line in lines(one)[1:] if line != [""] and not line[0].startswith("##")]
+    assert [line[2] for line in by_words] == firsts
 
 
 def test_classes_are_learnt_and_the_pipeline_says_the_same(cell: MakeCell, tmp_path: Path) -> None:
@@ -100,6 +106,18 @@ def test_classes_are_learnt_and_the_pipeline_says_the_same(cell: MakeCell, tmp_p
     [theirs] = pipeline("text-classification", str(one.folder / "model"))([text])
     [[ours]] = load_predictor(str(one.folder / "model"), question=None, online=False)([text])
     assert (ours.label, ours.probability) == (theirs["label"], pytest.approx(theirs["score"], abs=1e-5))
+
+
+def test_pairs_are_asked_for_with_their_first_text(cell: MakeCell, tmp_path: Path) -> None:
+    one = cell(make_pairs(tmp_path / "nli"), {"epochs": 1})
+    assert run_cell(one).main == "accuracy"
+    folder = str(one.folder / "model")
+    first, second = "the heart was weak", "the foot with pain"
+    theirs = pipeline("text-classification", folder)({"text": first, "text_pair": second})
+    [[ours]] = load_predictor(folder, question=first, online=False)([second])
+    assert (ours.label, ours.probability) == (theirs["label"], pytest.approx(theirs["score"], abs=1e-5))
+    with pytest.raises(SpecError, match="reads pairs of texts; give the first one with --question"):
+        load_predictor(folder, question=None, online=False)
 
 
 def test_labels_of_abstracts(cell: MakeCell, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def ui(storage: Path, port: int) -> None:
 @main.command()
 @click.argument("model")
 @click.argument("text")
-@click.option("--question", help="What to look for in the text, of a model that answers questions.")
+@click.option("--question", help="For a model of questions or pairs of texts: the question, or the first text.")
 @click.option("--online", is_flag=True, help="Let the model be downloaded by hub name.")
 def predict(model: str, text: str, question: str | None, online: bool) -> None:
     """Print what MODEL says of TEXT: entities, labels or answers.

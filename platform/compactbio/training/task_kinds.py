@@ -188,7 +188,7 @@ class Classes:
     @property
     def head(self) -> Head:
         """Read once a text."""
-        return Head("texts", tuple(self.names))
+        return Head("texts", tuple(self.names), pairs=isinstance(self.task, PairTask | ChoiceTask))
 
     def encode(self, examples: Sequence[Example], *, training: bool) -> TaskRows:
         """One row each."""
