@@ -142,7 +142,8 @@ def _task_sizes(stage: Finetune, task: AnyTask, place: str) -> TaskSizes:
     tuning = stage.tuning_of(task)
     if tuning is not None and tuning.looks_at_dev and not data.dev:
         raise SpecError.at(
-            place, "has no development set, by which `keep: best` and `patience` choose; use `keep: last` alone"
+            place,
+            "has no development set, by which `keep: best` and `patience` choose; leave the task out, or `keep: last`",
         )
     return TaskSizes(len(data.train), len(data.dev), len(data.test), data.notes)
 
