@@ -16,6 +16,7 @@ from task_files import make_labels, make_ner, make_pairs, make_questions, make_r
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
 from compactbio.evaluation.score import value
+from compactbio.launch.cells import refuse_other_data, run_tracked
 from compactbio.spec.base import SpecError
 from compactbio.spec.tasks import AnyTask
 from compactbio.spec.tuning import TaskDistillation, Tuning
@@ -230,6 +231,17 @@ def test_what_cannot_be_tuned_is_said(cell: MakeCell, tmp_path: Path) -> None:
         run_cell(cell(task, {"max_tokens": 512}))
     with pytest.raises(SpecError, match="freeze_layers is 9, the model has 4 layers"):
         run_cell(cell(task, {"freeze_layers": 9}))
+
+
+def test_cells_that_have_ended_on_other_data_are_refused(cell: MakeCell, tmp_path: Path) -> None:
+    one = cell(make_ner(tmp_path / "ner"), {"epochs": 1})
+    done = run_tracked(one)
+    refuse_other_data([one], "stages.study.tasks")
+    assert same(run_tracked(one), done)  # read, not done again
+    path = tmp_path / "ner" / "test.tsv"
+    path.write_text(path.read_text() + "\na\tO\n")
+    with pytest.raises(SpecError, match=r"stages.study.tasks.task: its data have changed since cell was done"):
+        refuse_other_data([one], "stages.study.tasks")
 
 
 def test_a_model_without_a_head_predicts_nothing(tiny_model: Path, tmp_path: Path) -> None:

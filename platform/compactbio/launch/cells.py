@@ -10,6 +10,7 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayTaskError
 
+from compactbio.data.benchmarks import read_task
 from compactbio.launch.failures import ERROR_FILE, JobFailedError, causes
 from compactbio.launch.preflight import resolve_model
 from compactbio.spec import lineage
@@ -77,6 +78,24 @@ def seeds(spec: JobSpec, section: Finetune) -> tuple[int, ...]:
     return section.seeds or (spec.seed,)
 
 
+def refuse_other_data(cells: list[Cell], place: str) -> None:
+    """Raises SpecError below the dotted path `place` where cells have ended before on other data than there are now:
+    their results and those of the cells that are left could not stand in one column."""
+    now: dict[str, str] = {}
+    for cell in (cell for cell in cells if has_ended(cell.folder)):
+        name = cell.task_name
+        if name not in now:
+            now[name] = read_task(cell.task, f"{place}.{name}").fingerprint
+        if _read_result(cell).data_fingerprint != now[name]:
+            told = f"its data have changed since {cell.folder.name} was done; put them back, or start a new run"
+            raise SpecError.at(f"{place}.{name}", told)
+
+
+def _read_result(cell: Cell) -> CellResult:
+    values = json.loads((cell.folder / RESULT_FILE).read_text(encoding="utf-8"))
+    return CellResult(**{**values, "notes": tuple(values["notes"])})
+
+
 def run_cells(cells: list[Cell], *, num_cpus: int, use_gpu: bool) -> list[CellResult]:
     """The results of all cells, computed where there is room; those of cells that have ended before are read.
 
@@ -117,7 +136,7 @@ def _behind_teacher(cell: Cell, teacher: CellResult | None) -> CellResult:
 def run_tracked(cell: Cell) -> CellResult:
     """The result of a cell, computed in this process under a journal of its own; read where it has ended before."""
     if has_ended(cell.folder):
-        return CellResult(**json.loads((cell.folder / RESULT_FILE).read_text(encoding="utf-8")))
+        return _read_result(cell)
     journal = Journal(cell.folder)
     journal.start(cell.folder.name, cell.tags)
     journal.params(_params(cell))

@@ -13,7 +13,7 @@ from compactbio.data.benchmarks import read_task
 from compactbio.data.examples import Example, Question, TaggedText
 from compactbio.data.store import MANIFEST, Manifest
 from compactbio.launch.attempts import train_to_the_end
-from compactbio.launch.cells import list_cells, run_cells, run_tracked
+from compactbio.launch.cells import list_cells, refuse_other_data, run_cells, run_tracked
 from compactbio.launch.corpora import corpus_store
 from compactbio.launch.measure import footprints
 from compactbio.launch.preflight import resolve_model
@@ -102,6 +102,7 @@ def run_finetune(
     `absent` tasks as plain values.
     """
     cells = list_cells(spec, name, section, folder, made, tags, absent)
+    refuse_other_data(cells, f"stages.{name}.tasks")
     if here:
         results = [run_tracked(cell) for cell in cells]
     else:
