@@ -404,6 +404,15 @@ def test_bad_squad(content: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+def test_questions_without_an_answer_are_trained_on_and_not_scored() -> None:
+    path, other = write("a.json", squad("a heart", 2, "heart")), write("b.json", squad("a heart", 2, "heart"))
+    Path(other).write_text(Path(other).read_text().replace('"id": 7', '"id": 8, "is_impossible": true'))
+    data = read_task(task(kind="questions", format="squad", train=other, test=path))
+    assert data.train[0].answers == ()
+    with pytest.raises(SpecError, match="b.json: question 8: has no answer, and so cannot be scored"):
+        read_task(task(kind="questions", format="squad", train=path, test=other))
+
+
 def test_no_article_is_in_two_sets() -> None:
     data = read_task(task(kind="question_holdout", file=write("c.json", covid(20))))
     assert data.sizes == {"train": 42, "dev": 6, "test": 12}

@@ -29,7 +29,10 @@ def read_squad(task: QuestionTask) -> Sets[Question]:
     for name, path in task.files():
         files.append(AnnotatedFile(locate_file(path, name)))
         kind = "test" if name == "more_tests" else name
-        sets.setdefault(kind, []).extend(asked.question for asked in _read(files[-1]))
+        questions = [asked.question for asked in _read(files[-1])]
+        if kind != "train":
+            _require_answers(files[-1], questions)
+        sets.setdefault(kind, []).extend(questions)
     return Sets(sets["train"], sets.get("dev", []), sets["test"], [], notes_of(files))
 
 
@@ -39,7 +42,16 @@ def read_squad_holdout(task: QuestionHoldoutTask) -> Sets[Question]:
     rest, test = hold_out(_read(file), task.test_share, task.subset_seed, key=_article)
     train, dev = hold_out(rest, DEV_SHARE, task.subset_seed, key=_article)
     train_set, dev_set, test_set = ([asked.question for asked in some] for some in (train, dev, test))
+    _require_answers(file, dev_set + test_set)
     return Sets(train_set, dev_set, test_set, [], notes_of([file]))
+
+
+def _require_answers(file: AnnotatedFile, questions: list[Question]) -> None:
+    """Exact match and F1 are of answers: what has none, as SQuAD 2 has them, can be trained on alone."""
+    for question in questions:
+        if not question.answers:
+            file.wrong(None, "has no answer, and so cannot be scored", f"question {question.identity}")
+    file.raise_problems()
 
 
 def _article(asked: _Asked) -> str:
