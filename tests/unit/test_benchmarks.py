@@ -409,7 +409,7 @@ def test_questions_without_an_answer_are_trained_on_and_not_scored() -> None:
     Path(other).write_text(Path(other).read_text().replace('"id": 7', '"id": 8, "is_impossible": true'))
     data = read_task(task(kind="questions", format="squad", train=other, test=path))
     assert data.train[0].answers == ()
-    with pytest.raises(SpecError, match="b.json: question 8: has no answer, and so cannot be scored"):
+    with pytest.raises(SpecError, match=r"b.json: question 8: has no answer, and so cannot be scored"):
         read_task(task(kind="questions", format="squad", train=path, test=other))
 
 
