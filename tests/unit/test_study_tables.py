@@ -14,7 +14,7 @@ from compactbio.evaluation.published import papers, published
 from compactbio.evaluation.ranking import rank_models
 from compactbio.reporting import grid
 from compactbio.reporting.grid import Grid
-from compactbio.reporting.ranks import rank_chart
+from compactbio.reporting.ranks import rank_chart, rank_table
 from compactbio.reporting.study_tables import Result, gather, score_table, setting_tables, why_not_beside
 
 TEACHER, STUDENT = "BioBERT-v1.1", "CompactBioBERT"
@@ -187,6 +187,12 @@ def test_the_rank_chart_of_mehmoods_tables_has_the_papers_arrows() -> None:
     assert not {(best, rest) for best in ensemble for rest in ensemble} & pairs
     assert not {pair for pair in pairs if "MTM" in pair and set(pair) & set(single)}
     assert ("student alpha 1", "STM") in pairs
+
+    table = rank_table(ranking)
+    assert [float(row[1]) for row in table.rows] == sorted(round(rank, 2) for rank in ranking.average_ranks)
+    best, worst = table.header[2].removeprefix("p, "), table.header[-1].removeprefix("p, ")
+    pair = ranking.pairwise[ranking.models.index(best), ranking.models.index(worst)]
+    assert table.rows[0][-1] == table.rows[-1][2] == f"{pair:.4f}"
 
     root = etree.fromstring(rank_chart(ranking).encode())
     arrows = [element.get("id") for element in root.iter() if " better than " in (element.get("id") or "")]

@@ -13,6 +13,7 @@ from ray.exceptions import RayTaskError
 from compactbio.data.benchmarks import read_task
 from compactbio.launch.failures import ERROR_FILE, JobFailedError, causes
 from compactbio.launch.preflight import resolve_model
+from compactbio.launch.stopping import StoppedError, Stopping
 from compactbio.spec import lineage
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Finetune, JobSpec
@@ -20,6 +21,8 @@ from compactbio.spec.lineage import stage_tags
 from compactbio.tracking.cell_files import RESULT_FILE, cell_name
 from compactbio.tracking.journal import Journal, has_ended
 from compactbio.training.requests import Cell, CellResult
+
+_LOOK_EVERY_SECONDS = 1.0
 
 
 def list_cells(
@@ -96,16 +99,17 @@ def _read_result(cell: Cell) -> CellResult:
     return CellResult(**{**values, "notes": tuple(values["notes"])})
 
 
-def run_cells(cells: list[Cell], *, num_cpus: int, use_gpu: bool) -> list[CellResult]:
+def run_cells(cells: list[Cell], *, num_cpus: int, use_gpu: bool, stopping: Stopping | None = None) -> list[CellResult]:
     """The results of all cells, computed where there is room; those of cells that have ended before are read.
 
     A cell that fails does not stop the others; its error is in its folder. Raises JobFailedError when they are done,
-    or the SpecError that a cell raised.
+    or the SpecError that a cell raised; StoppedError where `stopping` was asked for while they ran.
     """
     task = ray.remote(_behind_teacher).options(num_cpus=num_cpus, num_gpus=1 if use_gpu else 0)
     waiting: dict[Path, ray.ObjectRef] = {}
     for cell in cells:
         waiting[cell.folder] = task.remote(cell, waiting[cell.teacher] if cell.teacher is not None else None)
+    _wait(list(waiting.values()), stopping)
     results, failed = [], {}
     for folder, reference in waiting.items():
         try:
@@ -115,6 +119,15 @@ def run_cells(cells: list[Cell], *, num_cpus: int, use_gpu: bool) -> list[CellRe
     if failed:
         raise _failure(failed)
     return results
+
+
+def _wait(references: list[ray.ObjectRef], stopping: Stopping | None) -> None:
+    """Until all are done. Ray swallows what a signal handler raises while it waits, so it is asked again and again."""
+    left = references
+    while left:
+        if stopping is not None and stopping.requested:
+            raise StoppedError
+        _, left = ray.wait(left, num_returns=len(left), timeout=_LOOK_EVERY_SECONDS)
 
 
 def _failure(failed: Mapping[Path, RayTaskError]) -> Exception:

@@ -77,6 +77,7 @@ def report(run_folder: Path) -> None:
     from compactbio.reporting.page import write_report
     from compactbio.reporting.sweep_page import write_sweep_report
 
+    run_folder = run_folder.resolve()  # pages are named after it
     click.echo(write_sweep_report(run_folder) if is_sweep_folder(run_folder) else write_report(run_folder))
     click.echo(f"\nreport    {run_folder / 'report' / 'index.html'}")
 

@@ -93,6 +93,7 @@ def run_finetune(
     tags: dict[str, str],
     absent: Mapping[str, str],
     *,
+    stopping: Stopping | None = None,
     here: bool = False,
 ) -> dict[str, Any]:
     """Fine-tunes every model on every task for every seed, then measures the models one by one. Tasks in `absent` are
@@ -106,7 +107,9 @@ def run_finetune(
     if here:
         results = [run_tracked(cell) for cell in cells]
     else:
-        results = run_cells(cells, num_cpus=spec.cluster.cpus_per_worker, use_gpu=spec.cluster.use_gpu)
+        results = run_cells(
+            cells, num_cpus=spec.cluster.cpus_per_worker, use_gpu=spec.cluster.use_gpu, stopping=stopping
+        )
     measured = _measure_all(section, cells, here=here) if section.measuring else {}
     journal = Journal(folder)
     for model, found in measured.items():

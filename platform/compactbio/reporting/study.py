@@ -11,13 +11,13 @@ import numpy as np
 
 from compactbio.evaluation.errors import analyse
 from compactbio.evaluation.published import Published, published
-from compactbio.evaluation.ranking import rank_models
+from compactbio.evaluation.ranking import Ranking, rank_models
 from compactbio.evaluation.significance import CONFIDENCE, Difference, approximate_randomisation, paired_bootstrap
 from compactbio.reporting import study_tables
 from compactbio.reporting.cells import CellValues, Study
 from compactbio.reporting.errors import error_tables
 from compactbio.reporting.grid import Grid
-from compactbio.reporting.ranks import rank_chart
+from compactbio.reporting.ranks import rank_chart, rank_table
 from compactbio.reporting.study_tables import Result
 from compactbio.spec.benchmarks import column_name
 from compactbio.spec.relation_tasks import RelationFoldTask
@@ -64,16 +64,25 @@ def tables(study: Study) -> dict[str, Grid]:
                 "examples, not about the spread between seeds.",
             ),
         )
+    ranking = _ranking(study)
+    if ranking is not None:
+        made["ranks"] = rank_table(ranking)
     return made
 
 
 def ranks(study: Study) -> str | None:
-    """The chart of average ranks over the tasks, where there are enough models and tasks, and any difference."""
+    """The chart of average ranks over the tasks, where there are ranks."""
+    ranking = _ranking(study)
+    return None if ranking is None else rank_chart(ranking)
+
+
+def _ranking(study: Study) -> Ranking | None:
+    """Of the models over the tasks, where there are enough of both, and any difference."""
     models = list(study.section.models_)
     scores = np.array([[_mean(study.of(model, column)) for model in models] for column in study.columns])
     if len(models) < 3 or len(scores) < 2 or (scores == scores[:, :1]).all():
         return None
-    return rank_chart(rank_models(models, scores))
+    return rank_models(models, scores)
 
 
 def errors(study: Study) -> dict[str, list[Grid]]:
