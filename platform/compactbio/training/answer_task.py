@@ -55,7 +55,7 @@ class Answers:
         ranked = [self._ranked(of_question) for of_question in candidates]
         score = _question_score(questions, ranked)
         lines = [
-            (question.identity, "|".join("/".join(group) for group in question.answers), "|".join(best))
+            (question.identity, *map(_in_a_line, ("|".join("/".join(one) for one in question.answers), "|".join(best))))
             for question, best in zip(questions, ranked, strict=True)
         ]
         judged = Judged(score, ("id", "gold", "predicted"), lines)
@@ -66,6 +66,11 @@ class Answers:
 
     def _ranked(self, candidates: Sequence[Sequence[Candidate]]) -> list[str]:
         return pool(candidates) if self.task.protocol == "pooled" else first_snippet(candidates)
+
+
+def _in_a_line(text: str) -> str:
+    """A piece of a passage may have tabs and ends of lines in it."""
+    return " ".join(text.split())
 
 
 def _question_score(questions: Sequence[Question], ranked: Sequence[Sequence[str]]) -> Score:
