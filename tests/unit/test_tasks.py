@@ -107,6 +107,14 @@ def test_what_is_no_tasks_section_is_left_to_the_spec() -> None:
     assert expand_tasks(["ner", 3], "tasks") == ["ner", 3]
 
 
+def test_shares_that_differ_make_settings_that_differ() -> None:
+    task = benchmark_tasks(["mlm"])["mlm"]
+    settings = [task.model_copy(update={"held_out": share}).setting for share in (0.05, 0.004, 0.001, 0.29)]
+    assert settings[0] == "mlm; 5% of the documents"
+    assert settings[1:3] == ["mlm; 0.4% of the documents", "mlm; 0.1% of the documents"]
+    assert settings[3] == "mlm; 29% of the documents"
+
+
 def test_changes_to_a_benchmark_change_its_setting() -> None:
     """What a paper's column is compared with (`reporting/study_tables.why_not_beside`)."""
     task = benchmark_tasks(["NCBI-disease"])["NCBI-disease"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from compactbio.spec.task_base import Share, Task
+from compactbio.spec.task_base import Share, Task, percent
 
 
 class OntologyTask(Task):
@@ -26,7 +26,9 @@ class OntologyTask(Task):
     @property
     def split(self) -> str:
         """Shares of the concepts."""
-        return f"{self.test_share:.0%} of the concepts held out as test, {self.dev_share:.0%} of the rest as dev"
+        return (
+            f"{percent(self.test_share)} of the concepts held out as test, {percent(self.dev_share)} of the rest as dev"
+        )
 
     def files(self) -> Iterator[tuple[str, str]]:
         """One file."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from compactbio.spec.base import Section
-from compactbio.spec.task_base import Benchmark, Share, SplitFiles
+from compactbio.spec.task_base import Benchmark, Share, SplitFiles, percent
 
 
 class Answers(Section):
@@ -60,7 +60,7 @@ class QuestionHoldoutTask(Answers, Benchmark):
     @property
     def split(self) -> str:
         """A share of the articles."""
-        return f"{self.test_share:.0%} of the articles held out as test, a tenth of the rest as dev"
+        return f"{percent(self.test_share)} of the articles held out as test, a tenth of the rest as dev"
 
     def files(self) -> Iterator[tuple[str, str]]:
         """One file."""

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from compactbio.spec.base import Section
-from compactbio.spec.task_base import Benchmark, Names, Rows, Share, SplitFiles
+from compactbio.spec.task_base import Benchmark, Names, Rows, Share, SplitFiles, percent
 
 
 class Relations(Section):
@@ -97,7 +97,7 @@ class RelationHoldoutTask(Relations, Benchmark):
     @property
     def split(self) -> str:
         """A share of the rows."""
-        return f"{self.test_share:.0%} of the rows held out as test"
+        return f"{percent(self.test_share)} of the rows held out as test"
 
     def files(self) -> Iterator[tuple[str, str]]:
         """One file."""

@@ -18,6 +18,11 @@ DEV_SHARE = 0.1
 """Where a development set is drawn from the training set: the share of it, by the hash of each example."""
 
 
+def percent(share: float) -> str:
+    """With as many decimals as it has: two shares never read the same, because settings are told apart by them."""
+    return f"{100 * share:g}%"
+
+
 class Sizes(Section):
     """How many examples a data set has, as its source or a paper says; read data are checked against it."""
 

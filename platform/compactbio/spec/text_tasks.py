@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from compactbio.spec.task_base import Benchmark, Names, SplitFiles
+from compactbio.spec.task_base import Benchmark, Names, SplitFiles, percent
 
 
 class LabelTask(SplitFiles):
@@ -103,7 +103,7 @@ class MaskedTextTask(Benchmark):
     @property
     def split(self) -> str:
         """A share of the documents."""
-        return f"{self.held_out:.0%} of the documents"
+        return f"{percent(self.held_out)} of the documents"
 
     def files(self) -> Iterator[tuple[str, str]]:
         """One file."""
