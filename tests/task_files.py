@@ -44,6 +44,21 @@ def make_relations(folder: Path, num: int = 48) -> dict[str, Any]:
     return {"kind": "relations", "name": "parts", "labels": ["HEART", "FOOT"], "score": "macro_f1", **files}
 
 
+def make_pairs(folder: Path, num: int = 48) -> dict[str, Any]:
+    """Pairs of texts about the same part, or about two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = random.Random(5)
+    for name in ("train", "dev", "test"):
+        lines = []
+        for _ in range(num):
+            one, other = draw.choices(ENTITIES, k=2)
+            label = "entailment" if one == other else "contradiction"
+            pair = {"sentence1": f"the {one} was weak", "sentence2": f"a {other}", "gold_label": label}
+            lines.append(json.dumps(pair))
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    return {"kind": "pairs", **{name: str(folder / f"{name}.jsonl") for name in ("train", "dev", "test")}}
+
+
 def make_questions(folder: Path, num: int = 12) -> dict[str, Any]:
     """Questions in SQuAD's form; the answer is the body part in the text."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -106,6 +106,19 @@ def test_a_study_that_was_killed_goes_on_cell_by_cell(
         assert same[0] == same[1]
 
 
+def test_sigterm_stops_a_study(hermetic_environment: dict[str, str], folder: Path, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "compactbio.launch.cli", *arguments, "--set", "storage=stopped"]
+    driver = subprocess.Popen(command, cwd=folder, env=hermetic_environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and not _ended(folder / "stopped"):
+        time.sleep(0.1)
+    driver.terminate()
+    _, told = driver.communicate(timeout=120)
+    assert driver.returncode == 75, told
+    assert "stopped as asked" in told
+    assert len(_ended(folder / "stopped")) < CELLS
+
+
 def test_what_is_missing_is_said_and_the_rest_goes_on(undisturbed: tuple[Path, Any]) -> None:
     run, done = undisturbed
     assert "task BC4CHEMD is left out" in done.stderr

@@ -20,7 +20,8 @@ from compactbio.data.examples import TaskData
 from compactbio.spec.base import SpecError
 from compactbio.spec.benchmarks import benchmark_tasks, groups
 from compactbio.spec.references import DATA_ROOT
-from compactbio.spec.tasks import AnyTask, Benchmark
+from compactbio.spec.task_base import Benchmark
+from compactbio.spec.tasks import AnyTask
 
 DATA = os.environ.get("COMPACTBIO_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="COMPACTBIO_DATA does not name the folder of real data")
@@ -138,9 +139,12 @@ def test_untyped_tags_take_the_type_that_the_task_names() -> None:
     assert tagged(ner("a B\nb I\n", entity="Gene")) == [("a", "B-Gene"), ("b", "I-Gene")]
 
 
-def test_a_sentence_of_5000_tokens_is_one_example() -> None:
-    data = ner("".join(f"w{number}\tO\n" for number in range(5000)))
-    assert [len(example.words) for example in data.train] == [5000]
+def test_a_sentence_of_5000_tokens_is_one_example_and_told() -> None:
+    data = ner(GOOD + "".join(f"w{number}\tO\n" for number in range(5000)))
+    assert [len(example.words) for example in data.train] == [3, 5000]
+    assert [note.partition("train.tsv:")[2] for note in data.notes if "5,000" in note] == [
+        "5: a sentence of 5,000 words; is an end of it missing?"
+    ]
 
 
 def test_byte_order_mark_and_windows_line_ends_are_read_and_told() -> None:
@@ -166,7 +170,7 @@ def test_byte_order_mark_and_windows_line_ends_are_read_and_told() -> None:
         ("a\tB-Sign\nb\tI-Gene\n", {}, ":2: 'b': I-Gene without B-Gene before it"),
         ("a\tB-Sign\n\nb\tI-Sign\n", {}, ":3: 'b': I-Sign without B-Sign"),
         ("a\tB-Sign\n", {"scheme": "iob1"}, ":1: 'a': B-Sign follows no entity of its type; in iob1"),
-        ("a\tB-Sign\nb\tO\n", {"scheme": "iobes"}, ":2: 'b': B-Sign without E-Sign behind it before it"),
+        ("a\tB-Sign\nb\tO\n", {"scheme": "iobes"}, ":2: 'b': the entity before it is not finished: B-Sign without"),
         ("a\tB-Sign\n", {"scheme": "iobes"}, ":1: 'a': B-Sign without E-Sign behind it"),
         ("a\tE-Sign\n", {"scheme": "iobes"}, ":1: 'a': E-Sign without B-Sign before it"),
         ("", {}, ":1: the file is empty"),
@@ -214,6 +218,9 @@ def test_relations_from_tables_and_json_lines() -> None:
         (TABLE + "\tyes\n", "a.tsv", "a.tsv:2: the sentence is empty"),
         (TABLE + "B\tyes\n", "a.tsv", "a.tsv:2: no '@A$' in the sentence"),
         ("a\tb\tc\td\n", "a.tsv", "a.tsv:1: 4 columns and no header"),
+        ("id\tsentence\n1\t@A$\n", "a.tsv", "a.tsv:1: a column is missing: `label`"),
+        ("id\tlabel\n1\tyes\n", "a.tsv", "a.tsv:1: a column is missing: `sentence`"),
+        (TABLE, "a.tsv", "no examples in the train set (PLACE/a.tsv)"),
         ("", "a.tsv", "a.tsv:1: the file is empty"),
         ('{"text": "@A$", "label": "yes"}\n{"text"\n', "a.jsonl", "a.jsonl:2: not JSON"),
         ('{"text": "@A$"}\n', "a.jsonl", "a.jsonl:1: needs `text` and `label`"),
@@ -223,7 +230,7 @@ def test_relations_from_tables_and_json_lines() -> None:
 def test_bad_relations_are_told_with_file_and_line(rows: str, name: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
         relations(rows, name=name, markers=("@A$",))
-    assert message in str(caught.value)
+    assert message.replace("PLACE", str(Path.cwd())) in str(caught.value)
 
 
 FOLDS = "fold\tsentence\tlabel\n" + "".join(f"{n % 3 + 1}\tsentence {n % 25}\t{n % 2}\n" for n in range(30))
@@ -384,6 +391,10 @@ def test_squad_answers_stand_where_they_are_said_to() -> None:
         ('{"data": []}', "a.json: data: no questions"),
         ('{"questions": []}', "a.json:1: not in SQuAD's format"),
         ('{"data": [\n{]}', "a.json:2: not JSON"),
+        (
+            squad("a heart", 2, "heart").replace('"answers": [', '"answers": null, "was": ['),
+            "question 7: `answers` is no",
+        ),
     ],
 )
 def test_bad_squad(content: str, message: str) -> None:
@@ -391,6 +402,15 @@ def test_bad_squad(content: str, message: str) -> None:
     with pytest.raises(SpecError) as caught:
         read_task(task(kind="questions", format="squad", train=path, test=path))
     assert message in str(caught.value)
+
+
+def test_questions_without_an_answer_are_trained_on_and_not_scored() -> None:
+    path, other = write("a.json", squad("a heart", 2, "heart")), write("b.json", squad("a heart", 2, "heart"))
+    Path(other).write_text(Path(other).read_text().replace('"id": 7', '"id": 8, "is_impossible": true'))
+    data = read_task(task(kind="questions", format="squad", train=other, test=path))
+    assert data.train[0].answers == ()
+    with pytest.raises(SpecError, match=r"b.json: question 8: has no answer, and so cannot be scored"):
+        read_task(task(kind="questions", format="squad", train=path, test=other))
 
 
 def test_no_article_is_in_two_sets() -> None:

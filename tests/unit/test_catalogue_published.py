@@ -9,7 +9,7 @@ from compactbio.launch.evaluate import study
 from compactbio.spec.benchmarks import catalogue
 from compactbio.spec.job import Finetune
 from compactbio.spec.load import load_values
-from compactbio.spec.tasks import Benchmark
+from compactbio.spec.task_base import Benchmark
 
 SETTINGS = {
     (paper.key, column): (data_set.protocol, data_set.split)

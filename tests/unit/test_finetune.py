@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
-from task_files import make_labels, make_ner, make_questions, make_relations
+from task_files import make_labels, make_ner, make_pairs, make_questions, make_relations
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
 from compactbio.evaluation.score import value
+from compactbio.launch.cells import refuse_other_data, run_tracked
 from compactbio.spec.base import SpecError
 from compactbio.spec.tasks import AnyTask
 from compactbio.spec.tuning import TaskDistillation, Tuning
@@ -92,6 +93,11 @@ def test_sub_words_are_scored_under_their_own_protocol(cell: MakeCell, tmp_path:
     words = [line[0] for line in lines(one)[1:]]
     assert pieces and "heartx" not in words
     assert {line[1] for line in pieces} == {"B-Part"}
+    by_words = [line.split("\t") for line in (one.folder / "words.tsv").read_text().splitlines()[1:] if line]
+    gold = [line.split("\t") for line in (tmp_path / "ner" / "test.tsv").read_text().splitlines() if line]
+    assert [line[:2] for line in by_words] == gold
+    firsts = [line[2] for line in lines(one)[1:] if line != [""] and not line[0].startswith("##")]
+    assert [line[2] for line in by_words] == firsts
 
 
 def test_classes_are_learnt_and_the_pipeline_says_the_same(cell: MakeCell, tmp_path: Path) -> None:
@@ -102,6 +108,18 @@ def test_classes_are_learnt_and_the_pipeline_says_the_same(cell: MakeCell, tmp_p
     [theirs] = pipeline("text-classification", str(one.folder / "model"))([text])
     [[ours]] = load_predictor(str(one.folder / "model"), question=None, online=False)([text])
     assert (ours.label, ours.probability) == (theirs["label"], pytest.approx(theirs["score"], abs=1e-5))
+
+
+def test_pairs_are_asked_for_with_their_first_text(cell: MakeCell, tmp_path: Path) -> None:
+    one = cell(make_pairs(tmp_path / "nli"), {"epochs": 1})
+    assert run_cell(one).main == "accuracy"
+    folder = str(one.folder / "model")
+    first, second = "the heart was weak", "the foot with pain"
+    theirs = pipeline("text-classification", folder)({"text": first, "text_pair": second})
+    [[ours]] = load_predictor(folder, question=first, online=False)([second])
+    assert (ours.label, ours.probability) == (theirs["label"], pytest.approx(theirs["score"], abs=1e-5))
+    with pytest.raises(SpecError, match="reads pairs of texts; give the first one with --question"):
+        load_predictor(folder, question=None, online=False)
 
 
 def test_labels_of_abstracts(cell: MakeCell, tmp_path: Path) -> None:
@@ -223,6 +241,17 @@ def test_what_cannot_be_tuned_is_said(cell: MakeCell, tmp_path: Path) -> None:
         run_cell(cell(task, {"max_tokens": 512}))
     with pytest.raises(SpecError, match="freeze_layers is 9, the model has 4 layers"):
         run_cell(cell(task, {"freeze_layers": 9}))
+
+
+def test_cells_that_have_ended_on_other_data_are_refused(cell: MakeCell, tmp_path: Path) -> None:
+    one = cell(make_ner(tmp_path / "ner"), {"epochs": 1})
+    done = run_tracked(one)
+    refuse_other_data([one], "stages.study.tasks")
+    assert same(run_tracked(one), done)  # read, not done again
+    path = tmp_path / "ner" / "test.tsv"
+    path.write_text(path.read_text() + "\na\tO\n")
+    with pytest.raises(SpecError, match=r"stages.study.tasks.task: its data have changed since cell was done"):
+        refuse_other_data([one], "stages.study.tasks")
 
 
 def test_a_model_without_a_head_predicts_nothing(tiny_model: Path, tmp_path: Path) -> None:

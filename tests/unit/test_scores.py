@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from compactbio.data.ontology_tasks import read_branches, read_mentions
-from compactbio.spec.tasks import BranchTask, MentionTask
+from compactbio.spec.ontology_tasks import BranchTask, MentionTask
 
 OBO = """format-version: 1.2
 

@@ -14,7 +14,7 @@ from compactbio.evaluation.published import papers, published
 from compactbio.evaluation.ranking import rank_models
 from compactbio.reporting import grid
 from compactbio.reporting.grid import Grid
-from compactbio.reporting.ranks import rank_chart
+from compactbio.reporting.ranks import rank_chart, rank_table
 from compactbio.reporting.study_tables import Result, gather, score_table, setting_tables, why_not_beside
 
 TEACHER, STUDENT = "BioBERT-v1.1", "CompactBioBERT"
@@ -100,6 +100,17 @@ def test_a_model_without_a_score_gets_a_dash_and_no_overall_retention() -> None:
     assert table.rows[1] == (STUDENT, "80.10", "-", "-")
 
 
+def test_of_perplexity_nothing_is_kept_in_percent() -> None:
+    (table,) = setting_tables(gather([replace(one, metric="perplexity") for one in RESULTS]), "median", TEACHER)
+    assert [row[6:] for row in table.rows] == [("-", "-")] * 3
+    assert table.notes[1] == "Lower is better, median over seeds and folds."
+
+
+def test_macro_f1_says_what_becomes_of_classes_that_the_test_set_lacks() -> None:
+    (table,) = setting_tables(gather([replace(one, metric="macro_f1") for one in RESULTS]), "median")
+    assert "a class that neither has does not count" in " ".join(table.notes)
+
+
 def test_results_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(ValueError, match="seed 0 is there twice"):
         gather([RESULTS[0], replace(RESULTS[0], value=1.0)])
@@ -147,6 +158,13 @@ def test_html_reads_back() -> None:
     assert [note.text for note in root.iter("li")] == ["x < y_2"]
 
 
+def test_texts_begin_on_the_left() -> None:
+    texts = replace(AWKWARD, is_text=True)
+    assert r"\begin{tabular}{ll}" in grid.latex(texts)
+    assert grid.html(texts).count('class="text"') == 6
+    assert 'class="text"' not in grid.html(AWKWARD)
+
+
 def test_ragged_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="1 cells under a header of 2"):
         Grid(("a", "b"), (("x",),))
@@ -169,6 +187,12 @@ def test_the_rank_chart_of_mehmoods_tables_has_the_papers_arrows() -> None:
     assert not {(best, rest) for best in ensemble for rest in ensemble} & pairs
     assert not {pair for pair in pairs if "MTM" in pair and set(pair) & set(single)}
     assert ("student alpha 1", "STM") in pairs
+
+    table = rank_table(ranking)
+    assert [float(row[1]) for row in table.rows] == sorted(round(rank, 2) for rank in ranking.average_ranks)
+    best, worst = table.header[2].removeprefix("p, "), table.header[-1].removeprefix("p, ")
+    pair = ranking.pairwise[ranking.models.index(best), ranking.models.index(worst)]
+    assert table.rows[0][-1] == table.rows[-1][2] == f"{pair:.4f}"
 
     root = etree.fromstring(rank_chart(ranking).encode())
     arrows = [element.get("id") for element in root.iter() if " better than " in (element.get("id") or "")]

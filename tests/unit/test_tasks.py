@@ -9,8 +9,10 @@ import pytest
 
 from compactbio.spec.base import SpecError
 from compactbio.spec.benchmarks import benchmark_tasks, catalogue, column_name, expand_tasks, groups
+from compactbio.spec.entity_tasks import EntityTask
 from compactbio.spec.load import from_raw, load
-from compactbio.spec.tasks import Benchmark, EntityTask, RelationFoldTask
+from compactbio.spec.relation_tasks import RelationFoldTask
+from compactbio.spec.task_base import Benchmark
 
 STUDY: dict[str, Any] = {
     "name": "study",
@@ -105,16 +107,22 @@ def test_what_is_no_tasks_section_is_left_to_the_spec() -> None:
     assert expand_tasks(["ner", 3], "tasks") == ["ner", 3]
 
 
-def test_a_published_column_needs_protocol_and_split_and_the_whole_data() -> None:
+def test_shares_that_differ_make_settings_that_differ() -> None:
+    task = benchmark_tasks(["mlm"])["mlm"]
+    settings = [task.model_copy(update={"held_out": share}).setting for share in (0.05, 0.004, 0.001, 0.29)]
+    assert settings[0] == "mlm; 5% of the documents"
+    assert settings[1:3] == ["mlm; 0.4% of the documents", "mlm; 0.1% of the documents"]
+    assert settings[3] == "mlm; 29% of the documents"
+
+
+def test_changes_to_a_benchmark_change_its_setting() -> None:
+    """What a paper's column is compared with (`reporting/study_tables.why_not_beside`)."""
     task = benchmark_tasks(["NCBI-disease"])["NCBI-disease"]
     assert isinstance(task, EntityTask)
-    rohanian, lewis, mehmood = task.papers
-    assert task.why_not_beside(lewis) is None
-    assert task.why_not_beside(rohanian) == "protocol ner-word, the paper's is ner-subword"
-    assert task.why_not_beside(mehmood) == "split train / dev / test, the paper's is train+dev / test"
+    assert task.setting == "ner-word; train / dev / test"
     subword = task.model_copy(update={"protocol": "subword"})
-    assert subword.why_not_beside(rohanian) is None
+    assert subword.setting == "ner-subword; train / dev / test"
     joined = task.model_copy(update={"training": "train+dev"})
-    assert joined.why_not_beside(mehmood) is None
+    assert joined.setting == "ner-word; train+dev / test"
     cut = task.model_copy(update={"max_test": 50})
-    assert cut.why_not_beside(lewis) == "subsets: test at most 50 (subset seed 1)"
+    assert cut.setting == "ner-word; train / dev / test; test at most 50 (subset seed 1)"

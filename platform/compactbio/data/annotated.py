@@ -13,6 +13,8 @@ from compactbio.spec.base import Problem, SpecError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MOST_PROBLEMS = 20
+_LONG_SENTENCE = 1000
+"""Words; the longest sentence of the data sets that the catalogue names has 426."""
 
 Json = dict[str, Any]
 
@@ -70,6 +72,11 @@ class AnnotatedFile:
     def wrong(self, line: int | None, message: str, path: str = "") -> None:
         """Remembers a problem: at a line, or at a place inside a JSON file."""
         self._problems.append(Problem(path, message, line))
+
+    def note_length(self, line: int, num_words: int) -> None:
+        """Notes a sentence that is so long that something may be wrong with the file: it is kept as it is."""
+        if num_words > _LONG_SENTENCE:
+            self.notes.append(f"{self.path}:{line}: a sentence of {num_words:,} words; is an end of it missing?")
 
     def refuse(self, line: int | None, message: str, path: str = "") -> NoReturn:
         """Raises SpecError with this problem behind those that were found before."""

@@ -22,23 +22,14 @@ from compactbio.data.relations import read_folds, read_holdout, read_relations
 from compactbio.data.sets import Sets, fingerprint, num_shared, subset
 from compactbio.data.squad import read_squad, read_squad_holdout
 from compactbio.spec.base import Problem, SpecError
+from compactbio.spec.entity_tasks import EntityTask
+from compactbio.spec.ontology_tasks import BranchTask, MentionTask
+from compactbio.spec.question_tasks import QuestionHoldoutTask, QuestionTask
 from compactbio.spec.references import locate_file, looked_in
-from compactbio.spec.tasks import (
-    AnyTask,
-    Benchmark,
-    BranchTask,
-    ChoiceTask,
-    EntityTask,
-    LabelTask,
-    MaskedTextTask,
-    MentionTask,
-    PairTask,
-    QuestionHoldoutTask,
-    QuestionTask,
-    RelationFoldTask,
-    RelationHoldoutTask,
-    RelationTask,
-)
+from compactbio.spec.relation_tasks import RelationFoldTask, RelationHoldoutTask, RelationTask
+from compactbio.spec.task_base import Benchmark
+from compactbio.spec.tasks import AnyTask
+from compactbio.spec.text_tasks import ChoiceTask, LabelTask, MaskedTextTask, PairTask
 
 
 class MissingDataError(SpecError):
@@ -68,6 +59,7 @@ def read_task(task: AnyTask, field: str = "tasks") -> TaskData[Example]:
     """
     require_files(task, field)
     sets = _read(task)
+    _require_examples(task, sets, field)
     sizes = {"train": len(sets.train), "dev": len(sets.dev), "test": len(sets.test)}
     wrong = _unexpected(task, sizes, sets.num_counted)
     by_group = isinstance(task, LabelTask) and task.unit == "abstract"
@@ -87,6 +79,18 @@ def read_task(task: AnyTask, field: str = "tasks") -> TaskData[Example]:
         notes=(*sets.notes, *_leaks(sets), *wrong),
         as_expected=not wrong if isinstance(task, Benchmark) and task.sizes is not None else None,
     )
+
+
+def _require_examples(task: AnyTask, sets: Sets[Example], field: str) -> None:
+    """Raises SpecError where there is nothing to train on or to score."""
+    needed = {"test": sets.test} if isinstance(task, MaskedTextTask) else {"train": sets.train, "test": sets.test}
+    files = [(name, str(locate_file(path, name))) for name, path in task.files()]
+    problems = []
+    for name in (name for name, some in needed.items() if not some):
+        sources = [path for field_name, path in files if field_name == name] or [path for _, path in files]
+        problems.append(Problem(field, f"no examples in the {name} set ({', '.join(sources)})"))
+    if problems:
+        raise SpecError(problems)
 
 
 def _read(task: AnyTask) -> Sets[Example]:

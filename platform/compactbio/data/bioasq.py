@@ -11,8 +11,8 @@ from typing import Any
 from compactbio.data.annotated import AnnotatedFile, Json, notes_of
 from compactbio.data.examples import Passage, Question
 from compactbio.data.sets import Sets
+from compactbio.spec.question_tasks import QuestionTask
 from compactbio.spec.references import locate_file
-from compactbio.spec.tasks import QuestionTask
 
 FACTOID = "factoid"
 MOST_ANSWERS = 5

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from compactbio.data.annotated import AnnotatedFile, notes_of
 from compactbio.data.examples import TaggedText
 from compactbio.data.sets import Sets
+from compactbio.spec.entity_tasks import EntityTask
 from compactbio.spec.references import locate_file
-from compactbio.spec.tasks import EntityTask
 
 DOCUMENT_START = "-DOCSTART-"
 
@@ -119,6 +119,7 @@ class _Sentences:
     def _checked(self, rows: list[tuple[int, str, _Tag]]) -> tuple[list[str], list[str]]:
         """The sentence, after the rules of the scheme; IOB2 tags."""
         words, tags = [], []
+        self.file.note_length(rows[0][0], len(rows))
         before, rule = _OUTSIDE, _RULES[self.task.scheme]
         for number, word, tag in rows:
             if complaint := None if tag is before is _OUTSIDE else rule(before, tag):
@@ -156,7 +157,7 @@ def _iobes_rule(before: _Tag, tag: _Tag) -> str | None:
     if tag.prefix in "IE" and not (continues and before.type == tag.type):
         return f"{tag.prefix}-{tag.type} without B-{tag.type} before it"
     if continues and tag.prefix not in "IE":
-        return f"{_unfinished(before)} before it"
+        return f"the entity before it is not finished: {_unfinished(before)}"
     return None
 
 

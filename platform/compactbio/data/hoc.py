@@ -9,7 +9,7 @@ from compactbio.data.annotated import AnnotatedFile, notes_of
 from compactbio.data.examples import LabelledText
 from compactbio.data.sets import Sets
 from compactbio.spec.references import locate_file
-from compactbio.spec.tasks import LabelTask
+from compactbio.spec.text_tasks import LabelTask
 
 _COLUMNS = {"id": "id", "index": "id", "labels": "labels", "sentence": "sentence"}
 _IDENTITY = re.compile(r"^(.+)_s\d+$")
@@ -47,6 +47,7 @@ def _sentences(file: AnnotatedFile, num_labels: int) -> Iterator[LabelledText]:
         if row["id"] in seen:
             file.wrong(number, f"the id '{row['id']}' stands in line {seen[row['id']]} already")
         seen[row["id"]] = number
+        file.note_length(number, len(row["sentence"].split()))
         labels = _labels(file, number, row["labels"], num_labels)
         yield LabelledText(row["id"], row["sentence"], labels, group=matched[1])
 

@@ -8,7 +8,7 @@ from compactbio.data.annotated import AnnotatedFile, notes_of
 from compactbio.data.examples import ClassifiedText
 from compactbio.data.sets import Sets
 from compactbio.spec.references import locate_file
-from compactbio.spec.tasks import PairTask
+from compactbio.spec.text_tasks import PairTask
 
 _FIELDS = ("sentence1", "sentence2", "gold_label")
 
@@ -30,5 +30,6 @@ def _pairs(file: AnnotatedFile, labels: tuple[str, ...], name: str) -> Iterator[
         elif value["gold_label"] not in labels:
             file.wrong(line, f"stray label '{value['gold_label']}': the task has {', '.join(labels)}")
         else:
+            file.note_length(line, max(len(value[field].split()) for field in _FIELDS[:2]))
             label = labels.index(value["gold_label"])
             yield ClassifiedText(f"{name} {line}", value["sentence1"], value["sentence2"], label)

@@ -11,8 +11,8 @@ from compactbio.data.examples import LabelledText, TaggedText
 from compactbio.data.obo import Concept, ancestors, read_concepts
 from compactbio.data.sets import Sets, hold_out, text_of
 from compactbio.spec.base import SpecError
+from compactbio.spec.ontology_tasks import BranchTask, MentionTask, OntologyTask
 from compactbio.spec.references import locate_file
-from compactbio.spec.tasks import BranchTask, MentionTask, OntologyTask
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _SHORTEST_NAME = 4  # characters; shorter ones are abbreviations that collide with ordinary words

@@ -11,7 +11,7 @@ from compactbio.data.text import read_blocks
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.corpus import Corpus
 from compactbio.spec.references import locate_file
-from compactbio.spec.tasks import MaskedTextTask
+from compactbio.spec.text_tasks import MaskedTextTask
 
 _MAX_CHARS = int(Corpus.model_fields["max_document_chars"].default)
 

@@ -8,7 +8,7 @@ from compactbio.data.annotated import AnnotatedFile, notes_of
 from compactbio.data.examples import ClassifiedText
 from compactbio.data.sets import Sets
 from compactbio.spec.references import locate_file
-from compactbio.spec.tasks import ChoiceTask
+from compactbio.spec.text_tasks import ChoiceTask
 
 ANSWERS = ("yes", "no", "maybe")
 

@@ -10,7 +10,8 @@ from compactbio.data.examples import ClassifiedText
 from compactbio.data.sets import Sets, hold_out
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.references import locate_file
-from compactbio.spec.tasks import DEV_SHARE, RelationFoldTask, RelationHoldoutTask, RelationTask, RelationTasks
+from compactbio.spec.relation_tasks import RelationFoldTask, RelationHoldoutTask, RelationTask, RelationTasks
+from compactbio.spec.task_base import DEV_SHARE
 
 _TEXT = ("sentence", "text")
 _HEADERLESS = {2: ("sentence", "label"), 3: ("id", "sentence", "label")}
@@ -89,6 +90,7 @@ def _classified(
     labels = {label: index for index, label in enumerate(task.labels)}
     examples = []
     for number, row in enumerate(rows, start=1):
+        file.note_length(row.line, len(row.text.split()))
         if row.label not in labels:
             file.wrong(row.line, f"stray label '{row.label}': the task has {', '.join(labels)}")
         for marker in task.markers:
@@ -117,7 +119,12 @@ def _table_rows(file: AnnotatedFile) -> Iterator[_Row]:
     """Rows by the names of their columns; a table without a header has sentence, label, or id, sentence, label."""
     lines = file.lines()
     header = tuple(cell.strip().lower() for cell in lines[0].split("\t"))
-    named = "label" in header and any(name in header for name in _TEXT)
+    has_text, has_label = any(name in header for name in _TEXT), "label" in header
+    named = has_text and has_label
+    if has_text != has_label:
+        missing = "label" if has_text else "sentence"
+        file.wrong(1, f"a column is missing: `{missing}` (the first line names {', '.join(header)})")
+        return
     columns = header if named else _HEADERLESS.get(len(header))
     if columns is None:
         file.wrong(1, f"{len(header)} columns and no header: name the columns (sentence, label, and id or fold)")

@@ -9,8 +9,9 @@ from typing import Any
 from compactbio.data.annotated import AnnotatedFile, Json, notes_of
 from compactbio.data.examples import Passage, Question
 from compactbio.data.sets import Sets, hold_out
+from compactbio.spec.question_tasks import QuestionHoldoutTask, QuestionTask
 from compactbio.spec.references import locate_file
-from compactbio.spec.tasks import DEV_SHARE, QuestionHoldoutTask, QuestionTask
+from compactbio.spec.task_base import DEV_SHARE
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,10 @@ def read_squad(task: QuestionTask) -> Sets[Question]:
     for name, path in task.files():
         files.append(AnnotatedFile(locate_file(path, name)))
         kind = "test" if name == "more_tests" else name
-        sets.setdefault(kind, []).extend(asked.question for asked in _read(files[-1]))
+        questions = [asked.question for asked in _read(files[-1])]
+        if kind != "train":
+            _require_answers(files[-1], questions)
+        sets.setdefault(kind, []).extend(questions)
     return Sets(sets["train"], sets.get("dev", []), sets["test"], [], notes_of(files))
 
 
@@ -38,7 +42,16 @@ def read_squad_holdout(task: QuestionHoldoutTask) -> Sets[Question]:
     rest, test = hold_out(_read(file), task.test_share, task.subset_seed, key=_article)
     train, dev = hold_out(rest, DEV_SHARE, task.subset_seed, key=_article)
     train_set, dev_set, test_set = ([asked.question for asked in some] for some in (train, dev, test))
+    _require_answers(file, dev_set + test_set)
     return Sets(train_set, dev_set, test_set, [], notes_of([file]))
+
+
+def _require_answers(file: AnnotatedFile, questions: list[Question]) -> None:
+    """Exact match and F1 are of answers: what has none, as SQuAD 2 has them, can be trained on alone."""
+    for question in questions:
+        if not question.answers:
+            file.wrong(None, "has no answer, and so cannot be scored", f"question {question.identity}")
+    file.raise_problems()
 
 
 def _article(asked: _Asked) -> str:
@@ -81,6 +94,9 @@ def _question(file: AnnotatedFile, asked: object, context: str, place: str) -> Q
         return None
     identity = str(asked["id"])
     given = [] if asked.get("is_impossible") else asked.get("answers", [])
+    if not isinstance(given, list):
+        file.wrong(None, "`answers` is no list", f"question {identity}")
+        given = []
     answers = [answer for answer in given if _stands_there(file, answer, context, identity)]
     spans = tuple((answer["answer_start"], answer["text"]) for answer in answers)
     synonyms = tuple(dict.fromkeys(text for _, text in spans))

@@ -26,7 +26,11 @@ class Score:
 
     values: dict[str, float]
     counts: Counts
-    """By example, in the form that `value(counts, main)` takes."""
+    """By example, in the form that `value(counts, main)` takes.
+
+    Of the main score alone: intervals and tests of significance are about it. There are none for scores beside it whose
+    counts have another form (of questions with `mrr`: strict, lenient, exact match; of classes with F1: accuracy).
+    """
 
     detail: dict[str, dict[str, float]]
     """Scores by entity type, class or label, and `gold`, the number of gold items."""

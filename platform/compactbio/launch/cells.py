@@ -10,8 +10,10 @@ from pathlib import Path
 import ray
 from ray.exceptions import RayTaskError
 
+from compactbio.data.benchmarks import read_task
 from compactbio.launch.failures import ERROR_FILE, JobFailedError, causes
 from compactbio.launch.preflight import resolve_model
+from compactbio.launch.stopping import StoppedError, Stopping
 from compactbio.spec import lineage
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Finetune, JobSpec
@@ -19,6 +21,8 @@ from compactbio.spec.lineage import stage_tags
 from compactbio.tracking.cell_files import RESULT_FILE, cell_name
 from compactbio.tracking.journal import Journal, has_ended
 from compactbio.training.requests import Cell, CellResult
+
+_LOOK_EVERY_SECONDS = 1.0
 
 
 def list_cells(
@@ -77,16 +81,35 @@ def seeds(spec: JobSpec, section: Finetune) -> tuple[int, ...]:
     return section.seeds or (spec.seed,)
 
 
-def run_cells(cells: list[Cell], *, num_cpus: int, use_gpu: bool) -> list[CellResult]:
+def refuse_other_data(cells: list[Cell], place: str) -> None:
+    """Raises SpecError below the dotted path `place` where cells have ended before on other data than there are now:
+    their results and those of the cells that are left could not stand in one column."""
+    now: dict[str, str] = {}
+    for cell in (cell for cell in cells if has_ended(cell.folder)):
+        name = cell.task_name
+        if name not in now:
+            now[name] = read_task(cell.task, f"{place}.{name}").fingerprint
+        if _read_result(cell).data_fingerprint != now[name]:
+            told = f"its data have changed since {cell.folder.name} was done; put them back, or start a new run"
+            raise SpecError.at(f"{place}.{name}", told)
+
+
+def _read_result(cell: Cell) -> CellResult:
+    values = json.loads((cell.folder / RESULT_FILE).read_text(encoding="utf-8"))
+    return CellResult(**{**values, "notes": tuple(values["notes"])})
+
+
+def run_cells(cells: list[Cell], *, num_cpus: int, use_gpu: bool, stopping: Stopping | None = None) -> list[CellResult]:
     """The results of all cells, computed where there is room; those of cells that have ended before are read.
 
     A cell that fails does not stop the others; its error is in its folder. Raises JobFailedError when they are done,
-    or the SpecError that a cell raised.
+    or the SpecError that a cell raised; StoppedError where `stopping` was asked for while they ran.
     """
     task = ray.remote(_behind_teacher).options(num_cpus=num_cpus, num_gpus=1 if use_gpu else 0)
     waiting: dict[Path, ray.ObjectRef] = {}
     for cell in cells:
         waiting[cell.folder] = task.remote(cell, waiting[cell.teacher] if cell.teacher is not None else None)
+    _wait(list(waiting.values()), stopping)
     results, failed = [], {}
     for folder, reference in waiting.items():
         try:
@@ -96,6 +119,15 @@ def run_cells(cells: list[Cell], *, num_cpus: int, use_gpu: bool) -> list[CellRe
     if failed:
         raise _failure(failed)
     return results
+
+
+def _wait(references: list[ray.ObjectRef], stopping: Stopping | None) -> None:
+    """Until all are done. Ray swallows what a signal handler raises while it waits, so it is asked again and again."""
+    left = references
+    while left:
+        if stopping is not None and stopping.requested:
+            raise StoppedError
+        _, left = ray.wait(left, num_returns=len(left), timeout=_LOOK_EVERY_SECONDS)
 
 
 def _failure(failed: Mapping[Path, RayTaskError]) -> Exception:
@@ -117,7 +149,7 @@ def _behind_teacher(cell: Cell, teacher: CellResult | None) -> CellResult:
 def run_tracked(cell: Cell) -> CellResult:
     """The result of a cell, computed in this process under a journal of its own; read where it has ended before."""
     if has_ended(cell.folder):
-        return CellResult(**json.loads((cell.folder / RESULT_FILE).read_text(encoding="utf-8")))
+        return _read_result(cell)
     journal = Journal(cell.folder)
     journal.start(cell.folder.name, cell.tags)
     journal.params(_params(cell))

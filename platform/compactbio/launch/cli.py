@@ -77,6 +77,7 @@ def report(run_folder: Path) -> None:
     from compactbio.reporting.page import write_report
     from compactbio.reporting.sweep_page import write_sweep_report
 
+    run_folder = run_folder.resolve()  # pages are named after it
     click.echo(write_sweep_report(run_folder) if is_sweep_folder(run_folder) else write_report(run_folder))
     click.echo(f"\nreport    {run_folder / 'report' / 'index.html'}")
 
@@ -114,7 +115,7 @@ def ui(storage: Path, port: int) -> None:
 @main.command()
 @click.argument("model")
 @click.argument("text")
-@click.option("--question", help="What to look for in the text, of a model that answers questions.")
+@click.option("--question", help="For a model of questions or pairs of texts: the question, or the first text.")
 @click.option("--online", is_flag=True, help="Let the model be downloaded by hub name.")
 def predict(model: str, text: str, question: str | None, online: bool) -> None:
     """Print what MODEL says of TEXT: entities, labels or answers.

@@ -34,6 +34,8 @@ def read_texts(text: str) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise SpecError.at("TEXT", f"cannot read {text}: {reason}") from None
+    elif text.endswith(".txt") or text.startswith(("/", "./", "../", "~")):
+        raise SpecError.at("TEXT", f"there is no file '{text}'")
     else:
         lines = text
     texts = [line.strip() for line in lines.splitlines() if line.strip()]

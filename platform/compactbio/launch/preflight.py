@@ -22,6 +22,7 @@ from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import STAGE_PREFIX, Cluster, Distill, Finetune, JobSpec, Pretrain, start_field
 from compactbio.spec.references import locate
 from compactbio.spec.students import FromShape
+from compactbio.spec.tasks import AnyTask
 
 Absent = Mapping[str, Mapping[str, str]]
 """Of every fine-tuning stage the tasks that have no data here, and what to do about it."""
@@ -121,20 +122,30 @@ def _tasks(stage: Finetune, place: str) -> tuple[dict[str, TaskSizes], dict[str,
     """The tasks whose data are here, which are read and so checked, and of the others why they are not."""
     found: dict[str, TaskSizes] = {}
     absent: dict[str, str] = {}
+    bad: list[SpecError] = []
     for name, task in stage.tasks.items():
         try:
-            data = read_task(task, f"{place}.{name}")
+            found[name] = _task_sizes(stage, task, f"{place}.{name}")
         except MissingDataError as error:
             absent[name] = str(error)
-            continue
-        tuning = stage.tuning_of(task)
-        if tuning is not None and tuning.looks_at_dev and not data.dev:
-            raise SpecError.at(
-                f"{place}.{name}",
-                "has no development set, by which `keep: best` and `patience` choose; use `keep: last` alone",
-            )
-        found[name] = TaskSizes(len(data.train), len(data.dev), len(data.test), data.notes)
+        except SpecError as error:
+            bad.append(error)
+    if len(bad) > 1:
+        raise SpecError([Problem("", str(error)) for error in bad])  # each names its own file
+    if bad:
+        raise bad[0]
     return found, absent
+
+
+def _task_sizes(stage: Finetune, task: AnyTask, place: str) -> TaskSizes:
+    data = read_task(task, place)
+    tuning = stage.tuning_of(task)
+    if tuning is not None and tuning.looks_at_dev and not data.dev:
+        raise SpecError.at(
+            place,
+            "has no development set, by which `keep: best` and `patience` choose; leave the task out, or `keep: last`",
+        )
+    return TaskSizes(len(data.train), len(data.dev), len(data.test), data.notes)
 
 
 def _check_teachers(spec: JobSpec, stage: Finetune, place: str) -> None:

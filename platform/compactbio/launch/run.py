@@ -144,7 +144,7 @@ def _run_stages(
             with _tracked(folder / names[0], names[0], tags | stage_tags(spec, names[0])) as stage_journal:
                 stage_journal.params(section.flat())
                 results[names[0]] = stages.run_finetune(
-                    spec, names[0], section, folder / names[0], made, tags, absent[names[0]]
+                    spec, names[0], section, folder / names[0], made, tags, absent[names[0]], stopping=stopping
                 )
         else:
             assert store is not None

@@ -13,7 +13,7 @@ from compactbio.data.benchmarks import read_task
 from compactbio.data.examples import Example, Question, TaggedText
 from compactbio.data.store import MANIFEST, Manifest
 from compactbio.launch.attempts import train_to_the_end
-from compactbio.launch.cells import list_cells, run_cells, run_tracked
+from compactbio.launch.cells import list_cells, refuse_other_data, run_cells, run_tracked
 from compactbio.launch.corpora import corpus_store
 from compactbio.launch.measure import footprints
 from compactbio.launch.preflight import resolve_model
@@ -93,6 +93,7 @@ def run_finetune(
     tags: dict[str, str],
     absent: Mapping[str, str],
     *,
+    stopping: Stopping | None = None,
     here: bool = False,
 ) -> dict[str, Any]:
     """Fine-tunes every model on every task for every seed, then measures the models one by one. Tasks in `absent` are
@@ -102,10 +103,13 @@ def run_finetune(
     `absent` tasks as plain values.
     """
     cells = list_cells(spec, name, section, folder, made, tags, absent)
+    refuse_other_data(cells, f"stages.{name}.tasks")
     if here:
         results = [run_tracked(cell) for cell in cells]
     else:
-        results = run_cells(cells, num_cpus=spec.cluster.cpus_per_worker, use_gpu=spec.cluster.use_gpu)
+        results = run_cells(
+            cells, num_cpus=spec.cluster.cpus_per_worker, use_gpu=spec.cluster.use_gpu, stopping=stopping
+        )
     measured = _measure_all(section, cells, here=here) if section.measuring else {}
     journal = Journal(folder)
     for model, found in measured.items():

@@ -30,7 +30,7 @@ def read_logits(logits: Tensor, batch: Batch, reading: Reading) -> Tensor:
         case "texts":
             return logits
         case "spans":
-            lowest = torch.finfo(logits.dtype).min
+            lowest = torch.finfo(logits.dtype).min / 1024  # finite under a temperature below 1, too
             return logits.masked_fill(~batch.real[..., None], lowest).transpose(1, 2).flatten(0, 1)
 
 

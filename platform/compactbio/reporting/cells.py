@@ -11,7 +11,8 @@ import numpy as np
 from compactbio.evaluation.score import Counts
 from compactbio.spec.benchmarks import column_name
 from compactbio.spec.job import Finetune
-from compactbio.spec.tasks import AnyTask, Benchmark
+from compactbio.spec.task_base import Benchmark
+from compactbio.spec.tasks import AnyTask
 from compactbio.tracking.cell_files import COUNTS_FILE, cell_name
 
 CellValues = dict[str, Any]

@@ -12,7 +12,7 @@ def error_tables(analysis: ErrorAnalysis, *, examples: int) -> list[Grid]:
     return [
         _kinds(analysis),
         _scores("type", analysis.by_type),
-        _scores("words", analysis.by_length),
+        _scores("number of words", analysis.by_length),
         _scores(
             "mention",
             analysis.by_seen,
@@ -39,7 +39,7 @@ def _scores(name: str, groups: list[Group], note: str = "") -> Grid:
         )
         for group in groups
     )
-    header = (name, "gold", "predicted", "precision", "recall", "F1")
+    header = (name, "gold", "predicted", "precision, %", "recall, %", "F1, %")
     return Grid(header, rows, caption=f"Entities by {name}", notes=(note,) if note else ())
 
 
@@ -50,7 +50,8 @@ def _examples(analysis: ErrorAnalysis, number: int) -> Grid:
         (one.kind, one.gold_type or "-", one.predicted_type or "-", _seen(one), _in_context(one), one.identity)
         for one in chosen
     )
-    return Grid(header, rows, caption=f"Up to {number} mistakes of each kind, gold and predicted span together in [ ]")
+    caption = f"Up to {number} mistakes of each kind, gold and predicted span together in [ ]"
+    return Grid(header, rows, caption=caption, is_text=True)
 
 
 def _in_context(mistake: Mistake) -> str:

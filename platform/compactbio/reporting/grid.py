@@ -25,6 +25,8 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
     notes: tuple[str, ...] = ()
+    is_text: bool = False
+    """Whether all cells are texts, which begin on the left; otherwise those of the first column."""
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -50,7 +52,7 @@ def latex(grid: Grid) -> str:
     lines = [r"\begin{table}", r"\centering"]
     lines += [rf"\caption{{{grid.caption.translate(_LATEX)}}}"] if grid.caption else []
     lines += [
-        rf"\begin{{tabular}}{{l{'r' * (len(grid.header) - 1)}}}",
+        rf"\begin{{tabular}}{{l{('l' if grid.is_text else 'r') * (len(grid.header) - 1)}}}",
         r"\toprule",
         _latex_row(grid.header),
         r"\midrule",
@@ -70,8 +72,9 @@ def comma_separated(grid: Grid) -> str:
 def html(grid: Grid) -> str:
     """A `table` element, and its notes as a list."""
     caption = f"<caption>{escape(grid.caption)}</caption>" if grid.caption else ""
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in grid.header)
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in grid.rows)
+    side = ' class="text"' if grid.is_text else ""
+    head = "".join(f"<th{side}>{escape(cell)}</th>" for cell in grid.header)
+    body = "\n".join("<tr>" + "".join(f"<td{side}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in grid.rows)
     notes = "".join(f"<li>{escape(note)}</li>" for note in grid.notes)
     return f"<table>{caption}\n<tr>{head}</tr>\n{body}\n</table>" + (f"\n<ul>{notes}</ul>" if notes else "")
 

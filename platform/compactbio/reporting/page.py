@@ -22,16 +22,20 @@ def write_report(folder: Path) -> str:
     report = folder / REPORT_FOLDER
     report.mkdir(exist_ok=True)
     made = {comparison.study.folder.name: study.tables(comparison.study) for comparison in data.comparisons}
+    errors = [study.errors(comparison.study) for comparison in data.comparisons]
     text = "\n\n".join(_text(data, comparison, made) for comparison in data.comparisons)
     environment = Environment(loader=PackageLoader("compactbio.reporting", "."), autoescape=True)
     page = environment.get_template("page.html.jinja").render(
         data=data,
         training={name: _training(data, name) for name in data.curves},
-        comparisons=[_comparison(data, comparison, made) for comparison in data.comparisons],
+        comparisons=[
+            {**_comparison(data, comparison, made), "has_errors": bool(some)}
+            for comparison, some in zip(data.comparisons, errors, strict=True)
+        ],
     )
     for stage, grids in made.items():
         _write_tables(report / "tables" / stage, grids)
-    _write_errors(report, environment, data)
+    _write_errors(report, environment, data, {name: grids for some in errors for name, grids in some.items()})
     (report / "table.md").write_text(text + "\n", encoding="utf-8")
     (report / "index.html").write_text(page, encoding="utf-8")
     return text
@@ -50,9 +54,12 @@ def _write_tables(folder: Path, grids: dict[str, Grid]) -> None:
             (folder / f"{name}{suffix}").write_text(write(table) + "\n", encoding="utf-8")
 
 
-def _write_errors(report: Path, environment: Environment, data: RunData) -> None:
+Errors = dict[str, list[Grid]]
+"""The tables of an error analysis by cell."""
+
+
+def _write_errors(report: Path, environment: Environment, data: RunData, found: Errors) -> None:
     """`errors.html` and `errors.md`, where there is named entity recognition."""
-    found = {name: grids for one in data.comparisons for name, grids in study.errors(one.study).items()}
     if not found:
         return
     pages = {name: [grid.html(table) for table in grids] for name, grids in found.items()}

@@ -6,6 +6,8 @@ import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from compactbio.reporting.collect import Comparison
@@ -13,6 +15,7 @@ from compactbio.reporting.costs import Cost, TaskScore, pareto_front
 from compactbio.tracking import metrics
 
 Series = list[tuple[int, float]]
+_PLOTS_A_ROW = 3
 _MARKERS = {"torch": "o", "onnx": "s", "onnx-int8": "^"}
 
 
@@ -37,8 +40,8 @@ def loss_curves(curves: dict[str, Series]) -> str:
 def score_against_cost(comparison: Comparison, figure_name: str, label: str, scale: float) -> str:
     """The score of every model on every task, with its interval, against one of the footprint's figures."""
     tasks = comparison.tasks
-    figure = Figure(figsize=(4.2 * len(tasks), 3.2), layout="constrained")
-    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+    figure, panels = _panels(len(tasks))
+    for axes, task in zip(panels, tasks, strict=True):
         for index, model in enumerate(comparison.section.models_):
             score = comparison.score(model, task)
             cost = comparison.footprints[model][figure_name] * scale
@@ -48,7 +51,7 @@ def score_against_cost(comparison: Comparison, figure_name: str, label: str, sca
         axes.margins(x=0.25)
         axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    _shared_legend(figure, panels)
     return svg(figure)
 
 
@@ -72,8 +75,8 @@ def score_fronts(costs: Sequence[Cost], scores: Sequence[TaskScore], quantity: Q
     shape = (costs[0].batch, costs[0].length)
     names = list(dict.fromkeys(cost.model for cost in costs))
     tasks = list(dict.fromkeys(score.task for score in scores))
-    figure = Figure(figsize=(4.2 * len(tasks) + 1.6, 3.4), layout="constrained")
-    for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+    figure, panels = _panels(len(tasks))
+    for axes, task in zip(panels, tasks, strict=True):
         points = []
         for cost, score in _scored(costs, scores, task, shape):
             place = quantity.of(cost)
@@ -87,8 +90,28 @@ def score_fronts(costs: Sequence[Cost], scores: Sequence[TaskScore], quantity: Q
         axes.set(xlabel=f"{quantity.label}, {shape[0]} x {shape[1]} tokens", ylabel="score, percent", title=task)
         axes.margins(x=0.25, y=0.15)
         axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    _shared_legend(figure, panels)
     return svg(figure)
+
+
+def _panels(number: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many plots, in rows that a page is wide enough for."""
+    num_columns = min(number, _PLOTS_A_ROW)
+    num_rows = -(-number // num_columns)
+    figure = Figure(figsize=(4.2 * num_columns, 3.2 * num_rows + 0.5), layout="constrained")
+    panels = figure.subplots(num_rows, num_columns, squeeze=False).ravel().tolist()
+    for empty in panels[number:]:
+        figure.delaxes(empty)
+    return figure, panels[:number]
+
+
+def _shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend below the plots, with everything that any of them shows."""
+    shown: dict[str, Artist] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            shown.setdefault(label, handle)
+    figure.legend(list(shown.values()), list(shown), loc="outside lower left", ncols=4, fontsize="small")
 
 
 def _scored(

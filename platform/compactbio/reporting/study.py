@@ -11,37 +11,41 @@ import numpy as np
 
 from compactbio.evaluation.errors import analyse
 from compactbio.evaluation.published import Published, published
-from compactbio.evaluation.ranking import rank_models
+from compactbio.evaluation.ranking import Ranking, rank_models
 from compactbio.evaluation.significance import CONFIDENCE, Difference, approximate_randomisation, paired_bootstrap
 from compactbio.reporting import study_tables
 from compactbio.reporting.cells import CellValues, Study
 from compactbio.reporting.errors import error_tables
 from compactbio.reporting.grid import Grid
-from compactbio.reporting.ranks import rank_chart
+from compactbio.reporting.ranks import rank_chart, rank_table
 from compactbio.reporting.study_tables import Result
 from compactbio.spec.benchmarks import column_name
-from compactbio.spec.tasks import AnyTask, Benchmark, RelationFoldTask
-from compactbio.tracking.cell_files import MENTIONS_FILE, PREDICTIONS_FILE
+from compactbio.spec.relation_tasks import RelationFoldTask
+from compactbio.spec.task_base import Benchmark
+from compactbio.spec.tasks import AnyTask
+from compactbio.tracking.cell_files import MENTIONS_FILE, PREDICTIONS_FILE, WORDS_FILE
 
-_SCORES_OF_QUESTIONS = ("strict", "lenient", "mrr")
+_ALSO = ("strict", "lenient", "mrr", "exact_match", "overlap_f1", "top5_accuracy", "perplexity")
+"""Scores that have tables of their own beside the main one, where a task has them."""
 _EXAMPLES = 5
 
 
 def results(study: Study) -> list[Result]:
-    """Every cell's scores that stand in tables: the main one, of questions BioASQ's three."""
+    """Every cell's scores that stand in tables, the main one first."""
     found = []
     for cell in study.cells:
-        task = study.task(cell)
-        metrics = _SCORES_OF_QUESTIONS if cell["main"] in _SCORES_OF_QUESTIONS else (cell["main"],)
-        found += [_result(cell, task, metric) for metric in metrics]
+        metrics = dict.fromkeys((cell["main"], *(name for name in _ALSO if name in cell["scores"])))
+        found += [_result(cell, study.task(cell), metric) for metric in metrics]
     return found
 
 
 def tables(study: Study) -> dict[str, Grid]:
-    """The tables of a study by the name of their file: scores, one for each column, significance."""
+    """The tables of a study by the name of their file: main scores, one for each score of each task, significance."""
     section = study.section
+    mains = {column_name(cell["task_name"]): cell["main"] for cell in study.cells}
     gathered = study_tables.gather(results(study))
-    score_table = study_tables.score_table(gathered, section.summary, section.reference)
+    main_scores = {setting: cells for setting, cells in gathered.items() if setting.metric == mains[setting.task]}
+    score_table = study_tables.score_table(main_scores, section.summary, section.reference)
     made = {"scores": replace(score_table, notes=(*score_table.notes, *_notes(study)))}
     for setting, grid in zip(
         gathered, study_tables.setting_tables(gathered, section.summary, section.reference), strict=True
@@ -60,26 +64,39 @@ def tables(study: Study) -> dict[str, Grid]:
                 "examples, not about the spread between seeds.",
             ),
         )
+    ranking = _ranking(study)
+    if ranking is not None:
+        made["ranks"] = rank_table(ranking)
     return made
 
 
 def ranks(study: Study) -> str | None:
-    """The chart of average ranks over the tasks, where there are enough models and tasks."""
+    """The chart of average ranks over the tasks, where there are ranks."""
+    ranking = _ranking(study)
+    return None if ranking is None else rank_chart(ranking)
+
+
+def _ranking(study: Study) -> Ranking | None:
+    """Of the models over the tasks, where there are enough of both, and any difference."""
     models = list(study.section.models_)
-    if len(models) < 3 or len(study.columns) < 2:
+    scores = np.array([[_mean(study.of(model, column)) for model in models] for column in study.columns])
+    if len(models) < 3 or len(scores) < 2 or (scores == scores[:, :1]).all():
         return None
-    scores = [[_mean(study.of(model, column)) for model in models] for column in study.columns]
-    return rank_chart(rank_models(models, np.array(scores)))
+    return rank_models(models, scores)
 
 
 def errors(study: Study) -> dict[str, list[Grid]]:
-    """The error analysis of each model on each NER task under protocol `word`, by the first seed; by cell."""
+    """The error analysis of each model on each NER task by the first seed; by cell.
+
+    It is of words: under protocol `subword` the tag of a word's first sub-word stands for the word.
+    """
     found = {}
     first_seed = study.cells[0]["seed"]
     for cell in study.cells:
         folder = study.cell_folder(cell)
         if cell["seed"] == first_seed and (folder / MENTIONS_FILE).is_file():
-            tokens, gold, predicted = _read_tags(folder / PREDICTIONS_FILE)
+            by_words = next(path for path in (folder / WORDS_FILE, folder / PREDICTIONS_FILE) if path.is_file())
+            tokens, gold, predicted = _read_tags(by_words)
             trained = frozenset((words, kind) for words, kind in json.loads((folder / MENTIONS_FILE).read_text()))
             numbers = [f"sentence {number}" for number in range(1, len(tokens) + 1)]
             analysis = analyse(numbers, tokens, gold, predicted, trained)

@@ -17,6 +17,21 @@ from compactbio.reporting.grid import Grid
 Summary = Literal["median", "mean"]
 """Over seeds: `median` with the range (Lewis et al. 2020), `mean` with the variance (Mehmood et al. 2020)."""
 
+_LOWER_IS_BETTER = {"perplexity"}
+"""Scores that are no share of anything: nothing is kept of them in percent."""
+
+_MEANINGS = {
+    "macro_f1": "macro_f1: the mean over classes that the test set or the predictions have, as scikit-learn has it; a "
+    "class that neither has does not count. macro_f1_gold and macro_f1_all in result.json treat it otherwise.",
+    "positive_f1": "positive_f1: the F1 of the positive class.",
+    "strict": "strict: the first answer is right.",
+    "lenient": "lenient: one of the first five answers is right.",
+    "mrr": "mrr: mean reciprocal rank of the first right answer among five.",
+    "overlap_f1": "overlap_f1: words that the first answer shares with the best fitting gold answer (SQuAD).",
+    "perplexity": "perplexity: comparable only between models of one vocabulary.",
+}
+"""What a reader has to know of a score."""
+
 _NO_NUMBER = "the papers have no number for this model"
 
 
@@ -148,9 +163,11 @@ def _setting_table(setting: Setting, cells: dict[str, Cell], summary: Summary, t
     for model, cell in cells.items():
         ours = cell.summary(summary)
         row = [model, str(len(cell.values)), f"{ours:.2f}", cell.spread(summary), *_published(cell, ours, marks)]
-        rows.append((*row, *(_kept(cells, model, teacher, summary) if teacher else ())))
+        rows.append((*row, *(_kept(setting, cells, model, teacher, summary) if teacher else ())))
     sources = dict.fromkeys(cell.published.citation for cell in cells.values() if cell.published)
-    notes = [_describe(setting), f"Scores in percent, {summary} over seeds and folds."]
+    unit = "Lower is better" if setting.metric in _LOWER_IS_BETTER else "Scores in percent"
+    notes = [_describe(setting), f"{unit}, {summary} over seeds and folds."]
+    notes += [_MEANINGS[setting.metric]] if setting.metric in _MEANINGS else []
     notes += [f"Published: {', '.join(sources)}."] if sources else []
     notes += [f"[{mark}] not compared: {reason}" for reason, mark in marks.items()]
     notes += [f"Kept: percent of the score of {teacher}."] if teacher else []
@@ -165,9 +182,9 @@ def _published(cell: Cell, ours: float, marks: dict[str, str]) -> tuple[str, str
     return f"{cell.published.value:.{cell.published.decimals}f}", f"{ours - cell.published.value:+.2f}"
 
 
-def _kept(cells: dict[str, Cell], model: str, teacher: str, summary: Summary) -> tuple[str, str]:
+def _kept(setting: Setting, cells: dict[str, Cell], model: str, teacher: str, summary: Summary) -> tuple[str, str]:
     """Retention of our scores, and of the published ones."""
-    if teacher not in cells:
+    if teacher not in cells or setting.metric in _LOWER_IS_BETTER:
         return "-", "-"
     student, reference = cells[model], cells[teacher]
     ours = retention(student.summary(summary), reference.summary(summary))

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from compactbio.spec.base import Problem
 from compactbio.spec.corpus import Corpus
+from compactbio.spec.entity_tasks import EntityTask
 from compactbio.spec.job import STAGE_PREFIX, CorpusJob, Distill, Finetune, JobSpec, Pretrain
 from compactbio.spec.students import FromShape, FromTeacherLayers
-from compactbio.spec.tasks import AnyTask, EntityTask
+from compactbio.spec.tasks import AnyTask
 from compactbio.spec.tuning import GROUP_OF
 
 _OF_THE_OUTPUT = {"output", "soft_labels", "logits"}

@@ -12,7 +12,8 @@ from compactbio.spec.corpus import Corpus
 from compactbio.spec.evaluation import Measuring
 from compactbio.spec.objective import Objective
 from compactbio.spec.students import Student
-from compactbio.spec.tasks import AnyTask, Seed
+from compactbio.spec.task_base import Seed
+from compactbio.spec.tasks import AnyTask
 from compactbio.spec.training import Positive, Precision, Training
 from compactbio.spec.tuning import GROUP_OF, TaskDistillation, TaskGroup, Tuning, by_group
 

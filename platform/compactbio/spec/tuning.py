@@ -117,7 +117,8 @@ class Tuning(Optimiser):
     """Stop when so many evaluations in a row were no better than the best one."""
 
     class_weights: Literal["balanced"] | None = None
-    """Weigh the loss so that every class weighs the same, by its share of the training set."""
+    """Weigh the loss so that every class weighs the same, by its share of the training set. Answers in passages have no
+    classes: there it does nothing."""
 
     @model_validator(mode="before")
     @classmethod

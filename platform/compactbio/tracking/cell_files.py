@@ -10,6 +10,8 @@ PREDICTIONS_FILE = "predictions.tsv"
 """The model's answers on the test set beside the gold ones."""
 SUBMISSION_FILE = "submission.json"
 """Of questions in BioASQ's format: the answers as BioASQ takes them."""
+WORDS_FILE = "words.tsv"
+"""Of entity recognition by sub-words: words with the tags of their first sub-words, for the analysis of errors."""
 MENTIONS_FILE = "mentions.json"
 """Of named entity recognition: the mentions of the training set, lower-cased, with their types."""
 

@@ -26,12 +26,13 @@ from compactbio.tracking import metrics
 from compactbio.tracking.cell_files import COUNTS_FILE, PREDICTIONS_FILE, RESULT_FILE
 from compactbio.tracking.journal import Journal
 from compactbio.training.engine import LocalEngine
+from compactbio.training.judged import Judged, tab_separated
 from compactbio.training.learner import no_teacher
 from compactbio.training.loop import Span, Targets, steps
 from compactbio.training.masked_text import score_masked_text
 from compactbio.training.optimiser import build_optimiser, build_schedule
 from compactbio.training.requests import MODEL_FOLDER, Cell, CellResult
-from compactbio.training.task_kinds import Judged, TaskKind, task_kind
+from compactbio.training.task_kinds import TaskKind, task_kind
 from compactbio.training.task_model import (
     TaskLearner,
     TaskModel,
@@ -217,8 +218,7 @@ class _Best:
 def _write(judged: Judged, folder: Path) -> None:
     save_array(folder / COUNTS_FILE, judged.score.counts)
     if judged.header:
-        lines = ["\t".join(columns) for columns in (judged.header, *judged.lines)]
-        (folder / PREDICTIONS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        (folder / PREDICTIONS_FILE).write_text(tab_separated(judged.header, judged.lines), encoding="utf-8")
     for name, write in judged.files.items():
         write(folder / name)
 

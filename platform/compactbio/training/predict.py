@@ -27,7 +27,7 @@ from compactbio.models.architecture import longest_input
 from compactbio.models.load import load_config, load_tokenizer
 from compactbio.spec.base import SpecError
 from compactbio.spec.references import locate
-from compactbio.training.task_model import Logits, answers
+from compactbio.training.task_model import TEXT_PAIRS, Logits, answers
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _NUM_BEST = 5
@@ -61,9 +61,7 @@ def load_predictor(reference: str, *, question: str | None, online: bool) -> Pre
     kind = next((name for name in _KINDS if made.endswith(name)), None)
     if kind is None:
         raise SpecError.at("MODEL", f"'{reference}' is a {made}, which predicts nothing; fine-tune it first")
-    if (kind == "ForQuestionAnswering") != (question is not None):
-        need = "answers questions; ask one with --question" if question is None else "answers no questions"
-        raise SpecError.at("--question", f"'{reference}' {need}")
+    _check_question(kind, question, reference, reads_pairs=bool(config.to_dict().get(TEXT_PAIRS, False)))
     auto, predictor = _KINDS[kind]
     tokenizer = load_tokenizer(reference, "MODEL", online=online)
     try:
@@ -73,13 +71,23 @@ def load_predictor(reference: str, *, question: str | None, online: bool) -> Pre
     return predictor(model, tokenizer, question)
 
 
+def _check_question(kind: str, question: str | None, reference: str, *, reads_pairs: bool) -> None:
+    answers_questions = kind == "ForQuestionAnswering"
+    if question is not None and not (answers_questions or reads_pairs):
+        raise SpecError.at("--question", f"'{reference}' answers no questions and reads no pairs of texts")
+    if question is None and answers_questions:
+        raise SpecError.at("--question", f"'{reference}' answers questions; ask one with --question")
+    if question is None and reads_pairs:
+        raise SpecError.at("--question", f"'{reference}' reads pairs of texts; give the first one with --question")
+
+
 class _Model:
     """A loaded model with its tokenizer."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, question: str | None) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.question = question or ""
+        self.question = question
         self.max_tokens = longest_input(model.config)
 
     def names(self) -> list[str]:
@@ -124,10 +132,14 @@ def _entities(
 
 
 class _Classes(_Model):
-    """The class of each text; of a model for several labels those with a probability of a half at least."""
+    """The class of each text, or of the pair of the question and the text; of a model for several labels those with a
+    probability of a half at least."""
 
     def __call__(self, texts: Sequence[str]) -> list[list[Prediction]]:
-        examples = [ClassifiedText(str(index), text, None, 0) for index, text in enumerate(texts)]
+        if self.question is None:
+            examples = [ClassifiedText("", text, None, 0) for text in texts]
+        else:
+            examples = [ClassifiedText("", self.question, text, 0) for text in texts]
         rows = encode_classified(examples, self.tokenizer, self.max_tokens).rows
         logits = answers(self.model, rows, self.tokenizer.pad_token_id, "texts", _CPU)
         return [self._labels(some[0]) for some in logits]
@@ -146,7 +158,7 @@ class _Answers(_Model):
     def __call__(self, texts: Sequence[str]) -> list[list[Prediction]]:
         found = []
         for text in texts:
-            asked = Question("", self.question, (Passage("", text, ()),), ())
+            asked = Question("", self.question or "", (Passage("", text, ()),), ())
             rows = encode_questions([asked], self.tokenizer, self.max_tokens, _STRIDE).rows
             logits = answers(self.model, rows, self.tokenizer.pad_token_id, "spans", _CPU)
             spans = find_answers(text, rows, logits)[:_NUM_BEST]
@@ -166,7 +178,7 @@ class _Words(_Model):
         tokens = self.tokenizer(text, return_tensors="pt", truncation=True, max_length=self.max_tokens)
         places = (tokens["input_ids"][0] == self.tokenizer.mask_token_id).nonzero()
         if not len(places):
-            raise SpecError.at("TEXT", f"this model fills in words: write {mask} where one is missing")
+            raise SpecError.at("TEXT", f"this model fills in words: write {mask} where one is missing in '{text[:60]}'")
         logits = self.model(**tokens).logits[0, places[0, 0]]
         shares, ids = logits.softmax(-1).topk(_NUM_BEST)
         words = [self.tokenizer.decode([token]).strip() for token in ids.tolist()]

@@ -38,6 +38,9 @@ _AUTO = {
     "spans": AutoModelForQuestionAnswering,
 }
 
+TEXT_PAIRS = "text_pairs"
+"""In a model's configuration: whether it was fine-tuned on pairs of texts. transformers does not look at it."""
+
 Logits = NDArray[np.float32]
 
 
@@ -50,6 +53,8 @@ class Head:
     """None for spans, whose two logits are start and end."""
 
     multi_label: bool = False
+    pairs: bool = False
+    """Whether it is read once for two texts."""
 
     def config(self) -> dict[str, object]:
         """What the model's configuration says of it, in the words of transformers."""
@@ -89,6 +94,7 @@ def load_task_model(reference: str, field: str, head: Head, *, seed: int, online
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SpecError.at(field, f"'{reference}' cannot carry a head for this task: {reason}") from None
+    model.config.update({TEXT_PAIRS: head.pairs})
     new = frozenset(info["missing_keys"])
     return TaskModel(model, head.reading, new, weights_digest(model, new))
 
