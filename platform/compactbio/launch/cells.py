@@ -100,6 +100,7 @@ def run_cells(cells: list[Cell], *, num_cpus: int, use_gpu: bool) -> list[CellRe
 
 def _failure(failed: Mapping[Path, RayTaskError]) -> Exception:
     for folder, error in failed.items():
+        folder.mkdir(parents=True, exist_ok=True)  # the cell may have run on another machine
         (folder / ERROR_FILE).write_text(str(error), encoding="utf-8")
     first = causes(next(iter(failed.values())))[0]
     if isinstance(first, SpecError):
@@ -110,8 +111,15 @@ def _failure(failed: Mapping[Path, RayTaskError]) -> Exception:
 
 
 def _behind_teacher(cell: Cell, teacher: CellResult | None) -> CellResult:
-    """`teacher` makes Ray wait for the teacher's cell."""
-    return run_tracked(cell)
+    """`teacher` makes Ray wait for the teacher's cell. What the cell needs of the run is brought here, and what comes
+    of it is stored."""
+    cell.storage.pull(cell.folder, checkpoints=False)
+    cell.storage.fetch(Path(cell.model).absolute())
+    if cell.teacher is not None:
+        cell.storage.pull(cell.teacher, checkpoints=False)
+    result = run_tracked(cell)
+    cell.storage.push(cell.folder)
+    return result
 
 
 def run_tracked(cell: Cell) -> CellResult:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from compactbio.spec.base import Problem
 from compactbio.spec.corpus import Corpus
 from compactbio.spec.job import STAGE_PREFIX, CorpusJob, Distill, Finetune, JobSpec, Pretrain
+from compactbio.spec.storage import storage_problem
 from compactbio.spec.students import FromShape, FromTeacherLayers
 from compactbio.spec.tasks import AnyTask, EntityTask
 from compactbio.spec.tuning import GROUP_OF
@@ -52,8 +53,8 @@ def corpus_problems(spec: CorpusJob) -> list[Problem]:
 
 
 def _storage(storage: str) -> Iterator[Problem]:
-    if "://" in storage:
-        yield Problem("storage", f"'{storage}' is an address; name a folder, on a cluster one that all nodes see")
+    if (problem := storage_problem(storage)) is not None:
+        yield Problem("storage", problem)
 
 
 def _cut(corpus: Corpus) -> Iterator[Problem]:
