@@ -113,7 +113,8 @@ def _say_where(run: StoredRun, uri: str, say: Callable[[str], None]) -> None:
     say(f"works in {run.folder} ({SCRATCH} names another place)")
     if uri.startswith("sqlite:"):
         say(
-            f"MLflow's store is on this machine ({uri}): SQLite cannot lie in a bucket. MLFLOW_TRACKING_URI names a server"
+            f"MLflow's store is on this machine ({uri}): SQLite cannot lie in a bucket; MLFLOW_TRACKING_URI may name a "
+            "server"
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from compactbio.spec.base import Problem
 from compactbio.spec.corpus import Corpus
 from compactbio.spec.job import STAGE_PREFIX, CorpusJob, Distill, Finetune, JobSpec, Pretrain
+from compactbio.spec.secrets import without_password
 from compactbio.spec.storage import storage_problem
 from compactbio.spec.students import FromShape, FromTeacherLayers
 from compactbio.spec.tasks import AnyTask, EntityTask
@@ -53,6 +54,8 @@ def corpus_problems(spec: CorpusJob) -> list[Problem]:
 
 
 def _storage(storage: str) -> Iterator[Problem]:
+    if without_password(storage) != storage:
+        return  # which is refused in every field
     if (problem := storage_problem(storage)) is not None:
         yield Problem("storage", problem)
 

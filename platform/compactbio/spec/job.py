@@ -186,8 +186,8 @@ class Tracking(Section):
     """Where runs and models are recorded."""
 
     uri: str | None = None
-    """MLflow tracking URI; left out, MLFLOW_TRACKING_URI, and without that a SQLite file under `storage`, or where that is an address, in
-    the folder of this machine that goes with it."""
+    """MLflow tracking URI; left out, MLFLOW_TRACKING_URI, and without that a SQLite file under `storage`, or where that
+    is an address, in the folder of this machine that goes with it."""
 
     experiment: str | None = None
     """MLflow experiment; the job's name when left out."""

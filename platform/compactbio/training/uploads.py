@@ -59,10 +59,8 @@ class Uploads:
                 copy()
         except OSError as error:
             if lost or not self._away:
-                self._note(
-                    f"CANNOT COPY to {self._storage.address(self._folder)} ({reason(error)}); {lost}the run goes on, and "
-                    "it is tried again"
-                )
+                place = self._storage.address(self._folder)
+                self._note(f"CANNOT COPY to {place} ({reason(error)}); {lost}the run goes on, and it is tried again")
             self._away = True
         else:
             if self._away:
