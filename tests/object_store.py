@@ -54,6 +54,7 @@ class ObjectStore:
         """Lets nobody in, whatever their key, or everybody."""
         allowed = b"0" if frozen else b"inf"
         request = urllib.request.Request(f"{self.address}/moto-api/reset-auth", data=allowed, method="POST")
+        request.add_header("Content-Type", "text/plain")
         urllib.request.urlopen(request, timeout=30).close()
 
     def names(self, prefix: str = "") -> list[str]:

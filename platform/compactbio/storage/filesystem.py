@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from datetime import timedelta
 from functools import cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,7 +30,7 @@ def opened(url: str) -> tuple[Any, str]:
     if parts.scheme == "file":
         return fs.LocalFileSystem(), unquote(parts.path)
     if parts.scheme == "gs":
-        return fs.GcsFileSystem(), f"{parts.netloc}{parts.path}"
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=_REQUEST_SECONDS)), f"{parts.netloc}{parts.path}"
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if region is None and _endpoint() is None:
         region = fs.resolve_s3_region(parts.netloc)
@@ -58,23 +59,24 @@ def check_usable(url: str, field: str) -> None:
             raise SpecError.at(field, f"there is no bucket '{bucket}'{_at()}; make it first, or name another one")
         system.get_file_info(FileSelector(path, allow_not_found=True))
     except OSError as error:
-        raise SpecError.at(field, f"{url} cannot be used: {reason(error)}; {_advice(url, error)}") from None
+        raise SpecError.at(field, f"{url} cannot be used: {_advice(url, error)}") from None
 
 
 def reason(error: OSError) -> str:
     """What the store said, without what only its makers need."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r" \(Request ID: .*?\)|; Details: .*", "", text).rstrip(". ")
+    text = re.sub(r" \(Request ID: .*?\)|; Details: .*", "", text).rstrip(". ")
+    return re.sub(r".*AWS Error (\w+) during (\w+) operation(: )?", r"\1\3", text)
 
 
 def _advice(url: str, error: OSError) -> str:
     how = _HOW[urlsplit(url).scheme]
     code = _CODE.search(str(error))
     if code is not None and code[1] in _REFUSED:
-        return f"the credentials are not taken{_at()}; set {how}"
+        return f"the credentials are not taken{_at()} ({reason(error)}); set {how}"
     if code is not None and code[1] == "NETWORK_CONNECTION":
-        return f"nothing answers{_at()}; is it up, and is that its address? {how} say where and who"
-    return f"set {how}"
+        return f"nothing answers{_at()} ({reason(error)}); set {how}"
+    return f"{reason(error)}; set {how}"
 
 
 def _at() -> str:
