@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import ray
@@ -19,6 +20,7 @@ from compactbio.spec.lineage import stage_tags
 from compactbio.tracking.cell_files import RESULT_FILE, cell_name
 from compactbio.tracking.journal import Journal, has_ended
 from compactbio.training.requests import Cell, CellResult
+from compactbio.training.uploads import Uploads
 
 
 def list_cells(
@@ -113,12 +115,13 @@ def _failure(failed: Mapping[Path, RayTaskError]) -> Exception:
 def _behind_teacher(cell: Cell, teacher: CellResult | None) -> CellResult:
     """`teacher` makes Ray wait for the teacher's cell. What the cell needs of the run is brought here, and what comes
     of it is stored."""
-    cell.storage.pull(cell.folder, checkpoints=False)
-    cell.storage.fetch(Path(cell.model).absolute())
-    if cell.teacher is not None:
-        cell.storage.pull(cell.teacher, checkpoints=False)
+    with suppress(OSError):  # where the store is away, the cell says itself what it lacks
+        cell.storage.pull(cell.folder, checkpoints=False)
+        cell.storage.fetch(Path(cell.model).absolute())
+        if cell.teacher is not None:
+            cell.storage.pull(cell.teacher, checkpoints=False)
     result = run_tracked(cell)
-    cell.storage.push(cell.folder)
+    Uploads(cell.storage, cell.folder, Journal(cell.folder).note).all()
     return result
 
 

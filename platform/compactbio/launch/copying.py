@@ -45,6 +45,7 @@ class Copying:
         self._folders = [run.folder, *(run.folder / name for name in own)]
         self._say = say
         self._away = False
+        self._taken = False
 
     def __enter__(self) -> Copying:
         self._repeating = None
@@ -65,8 +66,10 @@ class Copying:
 
     def _copy(self) -> None:
         if not self._lease.renew():
-            self._say(f"another driver has taken {self._run.address}; this one stops")
-            os.kill(os.getpid(), signal.SIGTERM)
+            if not self._taken:
+                self._say(f"another driver has taken {self._run.address}; this one stops")
+                os.kill(os.getpid(), signal.SIGTERM)
+            self._taken = True
             return
         for folder in self._folders:
             self._run.storage.push_files(folder)

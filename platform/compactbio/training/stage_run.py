@@ -17,6 +17,7 @@ from compactbio.data.store import read_manifest
 from compactbio.spec.base import SpecError
 from compactbio.spec.lineage import registered_name, stage_tags
 from compactbio.storage.copies import IN_PLACE
+from compactbio.storage.filesystem import reason
 from compactbio.tracking import metrics
 from compactbio.tracking.journal import Journal
 from compactbio.training.checkpoint import CHECKPOINTS_FOLDER, CheckpointFolder, Position
@@ -42,11 +43,7 @@ class StageRun:
         self._rank = rank
         self._device = device
         self._writing = _sole_writer(request.folder) if rank == 0 else None
-        if rank == 0:
-            request.storage.pull(request.folder, checkpoints=True)
-        request.storage.fetch(request.store)
-        for model in request.models.values():
-            request.storage.fetch(Path(model).absolute())
+        _bring(request, everything=rank == 0)
         self._writer = _Writer(Journal(request.folder) if rank == 0 else None, training.steps)
         self._uploads = Uploads(request.storage if rank == 0 else IN_PLACE, request.folder, self._writer.note)
         self._checkpoints = CheckpointFolder(
@@ -242,6 +239,21 @@ class _Start:
 def _score(held_out: dict[str, float]) -> float | None:
     score = held_out.get(_MLM, held_out.get(_LOSS))
     return score if score is not None and math.isfinite(score) else None
+
+
+def _bring(request: StageRequest, *, everything: bool) -> None:
+    """Brings to this machine what the stage reads, and with `everything` what was stored of the stage itself.
+
+    Raises ConnectionError where the store is away: then it is tried again, as when a machine is away.
+    """
+    storage = request.storage
+    try:
+        if everything:
+            storage.pull(request.folder, checkpoints=True)
+        for path in (request.store, *map(Path, request.models.values())):
+            storage.fetch(path.absolute())
+    except OSError as error:
+        raise ConnectionError(f"Connection to {storage.url} lost: {reason(error)}") from error
 
 
 def _sole_writer(folder: Path) -> IO[str]:
