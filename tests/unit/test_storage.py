@@ -68,7 +68,7 @@ def test_a_folder_needs_no_copies(tmp_path: Path) -> None:
     for call in (plain.push, plain.push_whole, plain.push_journal, plain.fetch, plain.catch_up):
         call(run)
     plain.pull(run, checkpoints=True)
-    plain.match(run, ["step-1"])
+    plain.match([run / "step-1"])
     assert content(tmp_path) == {"run/spec.yaml"}
     assert plain.address(run) == str(run)
 
@@ -106,12 +106,12 @@ def test_a_checkpoint_is_stored_whole_or_not_at_all(
     storage: Storage, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = storage.folder / "run" / "checkpoints"
-    storage.match(folder, [checkpoint(folder, 5).name])
+    storage.match([checkpoint(folder, 5)])
     checkpoint(folder, 10)
     with monkeypatch.context() as broken:
         fail_at(broken, "manifest.json")
         with pytest.raises(OSError, match="SLOW_DOWN"):
-            storage.match(folder, ["step-10"])
+            storage.match([folder / "step-10"])
     assert (there / "run/checkpoints/step-5/manifest.json").exists()  # the only whole one
     shutil.rmtree(storage.folder)
     storage.pull(storage.folder / "run", checkpoints=True)
@@ -120,7 +120,7 @@ def test_a_checkpoint_is_stored_whole_or_not_at_all(
         "run/checkpoints/step-5/state.safetensors",
     }
     checkpoint(folder, 10)
-    storage.match(folder, ["step-10"])
+    storage.match([folder / "step-10"])
     assert {path.name for path in (there / "run/checkpoints").iterdir() if content(path)} == {"step-10"}
 
 
@@ -128,18 +128,18 @@ def test_a_checkpoint_that_is_written_anew_is_not_whole_meanwhile(
     storage: Storage, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = storage.folder / "run" / "checkpoints"
-    storage.match(folder, [checkpoint(folder, 5).name])
+    storage.match([checkpoint(folder, 5)])
     (folder / "step-5" / "state.safetensors").write_text("other tensors")
     fail_at(monkeypatch, "state.safetensors")
     with pytest.raises(OSError, match="SLOW_DOWN"):
-        storage.match(folder, ["step-5"])
+        storage.match([folder / "step-5"])
     assert content(there / "run/checkpoints") == {"step-5/state.safetensors"}
 
 
 def test_retention_deletes_nothing_where_nothing_stays(storage: Storage, there: Path) -> None:
     folder = storage.folder / "run" / "checkpoints"
-    storage.match(folder, [checkpoint(folder, 5).name])
-    storage.match(folder, [])
+    storage.match([checkpoint(folder, 5)])
+    storage.match([])
     assert (there / "run/checkpoints/step-5/manifest.json").exists()
 
 
@@ -160,7 +160,7 @@ def test_a_run_comes_back_as_it_was_stored(storage: Storage) -> None:
     run = write(storage.folder / "run", spec_dot_yaml="a", journal_dot_jsonl="1\n", distill__journal_dot_jsonl="2\n")
     write(run / "distill", model__config_dot_json="c", model__tokenizer__vocab="v", report__index_dot_html="r")
     storage.push(run)
-    storage.match(run / "distill" / "checkpoints", [checkpoint(run / "distill" / "checkpoints", 5).name])
+    storage.match([checkpoint(run / "distill" / "checkpoints", 5)])
     before = content(storage.folder)
     shutil.rmtree(storage.folder)
     storage.pull(run, checkpoints=False)
@@ -207,14 +207,13 @@ def test_a_store_that_is_away_is_said_and_tried_again(
 ) -> None:
     stage, said = write(storage.folder / "run" / "distill", journal_dot_jsonl="1\n"), []
     uploads = Uploads(storage, stage, said.append)
-    checkpoint(stage / "checkpoints", 5)
+    older = checkpoint(stage / "checkpoints", 5)
     with monkeypatch.context() as broken:
         fail_at(broken, "manifest.json")
-        uploads.checkpoints(["step-5"])
+        uploads.checkpoints([older])
     assert len(said) == 1 and said[0].startswith("CANNOT COPY") and "step-5 is on this machine alone" in said[0]
     assert "Request ID" not in said[0]
-    checkpoint(stage / "checkpoints", 10)
-    uploads.checkpoints(["step-10", "step-5"])
+    uploads.checkpoints([checkpoint(stage / "checkpoints", 10), older])
     assert len(said) == 2 and "work again" in said[1]
     names = {path.parent.name for path in (there / "run/distill/checkpoints").glob("*/manifest.json")}
     assert names == {"step-5", "step-10"}

@@ -94,16 +94,17 @@ class Storage:
             with self._writing(path) as target:
                 target.write(data)
 
-    def match(self, folder: Path, names: Sequence[str]) -> None:
-        """Stores the checkpoints called `names` in a folder, in this order, and then deletes others that are there:
-        never before those that stay are whole."""
-        if self.url is None or not names:
+    def match(self, checkpoints: Sequence[Path]) -> None:
+        """Stores checkpoints of one folder, in this order, and then deletes others that are kept of it: never before
+        those that stay are whole."""
+        if self.url is None or not checkpoints:
             return
+        folder, names = checkpoints[0].parent, {path.name for path in checkpoints}
         stored = self._stored(folder)
-        for name in names:
-            self._push_whole(folder / name, stored)
+        for checkpoint in checkpoints:
+            self._push_whole(checkpoint, stored)
         there = {relative.relative_to(folder).parts[0] for relative in stored if relative != folder}
-        for name in sorted(there - set(names)):
+        for name in sorted(there - names):
             if _CHECKPOINT.fullmatch(name):
                 self._delete_whole(folder / name)
 

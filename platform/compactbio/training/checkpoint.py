@@ -58,10 +58,10 @@ class CheckpointFolder:
         section: Section,
         warn: Callable[[str], None],
         saved: Callable[[int], None] = lambda step: None,
-        keep: Callable[[list[str]], None] = lambda names: None,
+        keep: Callable[[list[Path]], None] = lambda checkpoints: None,
     ) -> None:
         """From the thread that writes, `saved` is told of each step whose checkpoint is on disk, and behind that `keep`
-        of the names of all checkpoints that stay, the newest first."""
+        of all checkpoints that stay, the newest first."""
         self._saved = saved
         self._keep = keep
         self._folder = folder
@@ -133,7 +133,7 @@ class CheckpointFolder:
             return
         self._saved(position.step)
         self._retain()
-        self._keep([self.path(step).name for step in reversed(self._steps())])
+        self._keep([self.path(step) for step in reversed(self._steps())])
 
     def _retain(self) -> None:
         steps = self._steps()

@@ -10,7 +10,6 @@ from compactbio.storage.copies import Storage
 from compactbio.storage.filesystem import reason
 from compactbio.storage.repeating import Repeating
 from compactbio.tracking.journal import FILE_NAME
-from compactbio.training.checkpoint import CHECKPOINTS_FOLDER
 
 _JOURNAL_EVERY_SECONDS = 5.0
 
@@ -34,15 +33,15 @@ class Uploads:
                 lambda: self._tried(lambda: self._storage.push_journal(journal)), _JOURNAL_EVERY_SECONDS
             )
 
-    def checkpoints(self, names: list[str]) -> None:
+    def checkpoints(self, kept: list[Path]) -> None:
         """Copies the checkpoints that are not stored, and deletes those that need not be kept. Models and the journal
         go first: what lies before a checkpoint is not done again."""
 
         def copied() -> None:
             self._storage.push(self._folder)
-            self._storage.match(self._folder / CHECKPOINTS_FOLDER, names)
+            self._storage.match(kept)
 
-        self._tried(copied, f"the checkpoint {names[0]} is on this machine alone, ")
+        self._tried(copied, f"the checkpoint {kept[0].name} is on this machine alone, ")
 
     def all(self) -> None:
         """Copies models, and the journal behind them."""
