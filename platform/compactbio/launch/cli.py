@@ -27,6 +27,7 @@ from compactbio.spec.base import Section, SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.secrets import without_password
 from compactbio.spec.sweep import SweepSpec
+from compactbio.tracking.store_uri import TrackingError
 
 
 class _Commands(click.Group):
@@ -38,7 +39,7 @@ class _Commands(click.Group):
         except SpecError as error:
             click.echo(f"compactbio: {error}", err=True)
             sys.exit(BAD_INPUT)
-        except JobFailedError as error:
+        except (JobFailedError, TrackingError) as error:
             click.echo(f"compactbio: {error}", err=True)
             sys.exit(FAILED)
         except StoppedError:

@@ -12,6 +12,7 @@ from compactbio.spec.base import SpecError
 from compactbio.storage.filesystem import reason
 from compactbio.storage.lease import Lease
 from compactbio.storage.repeating import Repeating
+from compactbio.storage.trying import Trying
 
 _EVERY_SECONDS = 5.0
 
@@ -44,7 +45,7 @@ class Copying:
         self._lease = lease
         self._folders = [run.folder, *(run.folder / name for name in own)]
         self._say = say
-        self._away = False
+        self._tried = Trying(run.address, say)
         self._taken = False
 
     def __enter__(self) -> Copying:
@@ -57,8 +58,10 @@ class Copying:
         if self._repeating is None:
             return
         self._repeating.close()
+        if self._taken:
+            return
         self._tried(lambda: self._run.storage.push(self._run.folder))
-        if self._away:
+        if self._tried.away:
             self._say(
                 f"NOT ALL of the run is stored at {self._run.address}; it is in {self._run.folder}. When the store is "
                 f"back: compactbio run --resume {self._run.address} on this machine"
@@ -74,17 +77,3 @@ class Copying:
         for folder in self._folders:
             self._run.storage.push_files(folder)
         self._run.storage.catch_up(self._run.folder)
-
-    def _tried(self, copy: Callable[[], None]) -> None:
-        try:
-            copy()
-        except OSError as error:
-            if not self._away:
-                self._say(
-                    f"CANNOT COPY to {self._run.address} ({reason(error)}); the run goes on, and it is tried again"
-                )
-            self._away = True
-        else:
-            if self._away:
-                self._say(f"copies to {self._run.address} work again")
-            self._away = False

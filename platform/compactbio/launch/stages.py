@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -46,7 +47,10 @@ def run_corpus(spec: JobSpec, journal: Journal, storage: Storage) -> tuple[Path,
     counts |= {f"{split}_tokens": float(count) for split, count in manifest.num_tokens.items()}
     counts |= {f"dropped_{reason}": float(count) for reason, count in manifest.dropped.items()}
     journal.metrics(counts)
-    journal.artifact(store / MANIFEST)
+    shutil.copyfile(
+        store / MANIFEST, journal.folder / MANIFEST
+    )  # so a run says what it was trained on without its store
+    journal.artifact(journal.folder / MANIFEST)
     return store, manifest
 
 

@@ -29,6 +29,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self._path = folder / FILE_NAME
         self._lock = threading.Lock()
         self._waiting: list[str] = []

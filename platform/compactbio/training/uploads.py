@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from compactbio.storage.copies import Storage
-from compactbio.storage.filesystem import reason
 from compactbio.storage.repeating import Repeating
+from compactbio.storage.trying import Trying
 from compactbio.tracking.journal import FILE_NAME
 
 _JOURNAL_EVERY_SECONDS = 5.0
@@ -20,9 +19,7 @@ class Uploads:
     def __init__(self, storage: Storage, folder: Path, note: Callable[[str], None]) -> None:
         self._storage = storage
         self._folder = folder
-        self._note = note
-        self._away = False
-        self._copying = threading.Lock()  # of two copies of a journal the newer one has to be the last
+        self._tried = Trying(storage.address(folder), note)
         self._repeating: Repeating | None = None
 
     def start(self) -> None:
@@ -51,17 +48,3 @@ class Uploads:
         """Copies the journal a last time."""
         if self._repeating is not None:
             self._repeating.close()
-
-    def _tried(self, copy: Callable[[], None], lost: str = "") -> None:
-        try:
-            with self._copying:
-                copy()
-        except OSError as error:
-            if lost or not self._away:
-                place = self._storage.address(self._folder)
-                self._note(f"CANNOT COPY to {place} ({reason(error)}); {lost}the run goes on, and it is tried again")
-            self._away = True
-        else:
-            if self._away:
-                self._note(f"copies to {self._storage.address(self._folder)} work again")
-            self._away = False
