@@ -47,9 +47,7 @@ def run_corpus(spec: JobSpec, journal: Journal, storage: Storage) -> tuple[Path,
     counts |= {f"{split}_tokens": float(count) for split, count in manifest.num_tokens.items()}
     counts |= {f"dropped_{reason}": float(count) for reason, count in manifest.dropped.items()}
     journal.metrics(counts)
-    shutil.copyfile(
-        store / MANIFEST, journal.folder / MANIFEST
-    )  # so a run says what it was trained on without its store
+    shutil.copyfile(store / MANIFEST, journal.folder / MANIFEST)  # a run may be read without its store
     journal.artifact(journal.folder / MANIFEST)
     return store, manifest
 
