@@ -12,13 +12,14 @@ SOURCE = Path(__file__).parents[2] / "platform"
 BELOW = {
     "spec": set(),
     "tracking": {"spec"},
+    "storage": {"spec", "data"},
     "evaluation": {"spec"},
     "data": {"spec"},
     "models": {"spec", "data"},
     "objectives": {"spec", "data", "models"},
     "reporting": {"spec", "evaluation", "tracking"},
-    "training": {"spec", "data", "models", "objectives", "evaluation", "tracking"},
-    "launch": {"spec", "data", "models", "objectives", "evaluation", "tracking", "training", "reporting"},
+    "training": {"spec", "data", "models", "objectives", "evaluation", "tracking", "storage"},
+    "launch": {"spec", "data", "models", "objectives", "evaluation", "tracking", "storage", "training", "reporting"},
 }
 OWNERS = {
     "ray": {"training/worker.py", "launch/*"},

@@ -45,7 +45,6 @@ def cell(tiny_model: Path, tmp_path: Path) -> MakeCell:
             use_gpu=False,
             online=False,
             folder=tmp_path / name,
-            tags={},
         )
         return dataclasses.replace(made, **changes)
 

@@ -61,7 +61,7 @@ def test_the_seven_recipes_plan_to_the_sizes_of_their_paper(recipe: str, million
     ("override", "field", "words"),
     [
         (f"{TRAINING}.stpes=3", f"{TRAINING}.stpes", "did you mean 'steps'"),
-        ("storage=s3://bucket/runs", "storage", "is an address; name a folder"),
+        ("storage=ftp://bucket/runs", "storage", "is nothing that runs are kept in"),
         (f"{TRAINING}.lr=7", f"{TRAINING}.lr", "less than or equal to 1"),
         (f"{TRAINING}.steps=1.5", f"{TRAINING}.steps", "1.5"),
         (f"{TRAINING}.steps=true", f"{TRAINING}.steps", "integer"),

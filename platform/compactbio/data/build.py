@@ -55,15 +55,18 @@ def build_store(
     online: bool = False,
     spread: Spread = in_turn,
     report: Callable[[int, int], None] = lambda done, total: None,
+    fetch: Callable[[Path], None] = lambda path: None,
 ) -> Path:
     """The store of this corpus and tokenizer under `folder`, built unless it is there already.
 
-    `report` is called with the number of pieces that are done, and of all. Raises SpecError for bad input.
+    `fetch` may bring it there from elsewhere. `report` is called with the number of pieces that are done, and of all.
+    Raises SpecError for bad input.
     """
     files = read_source_files(corpus, online=online)
     key = _fingerprint(corpus, files, tokenizer)
     path = folder / f"{Path(files[0].path).name.split('.')[0]}-{key}"
     unfinished = folder / f".building-{key}"
+    fetch(path)
     if path.is_dir() and not unfinished.exists():
         return path
     with _building(unfinished) as building:

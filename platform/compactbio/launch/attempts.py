@@ -15,9 +15,9 @@ from compactbio.launch.stopping import StoppedError, Stopping
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import Cluster, JobSpec
 from compactbio.spec.plan import plan_workers
+from compactbio.storage.filesystem import reason
 from compactbio.tracking import metrics
-from compactbio.tracking.journal import Journal, has_ended
-from compactbio.training.checkpoint import newest_step
+from compactbio.tracking.journal import FILE_NAME, Journal, has_ended, series
 from compactbio.training.requests import StageRequest
 from compactbio.training.worker import train
 
@@ -50,8 +50,9 @@ def train_to_the_end(
         if num_workers < cluster.num_workers:
             note(f"goes on with {num_workers} of {cluster.num_workers} workers")
         try:
-            with stopping.by_workers(), _growing(cluster, num_workers, stopping, note):
-                _fit(requests(num_workers), num_workers, cluster, storage)
+            asked = [request for request in requests(num_workers) if not has_ended(request.folder)]
+            with stopping.by_workers(), _growing(cluster, num_workers, stopping, note), _copied(asked, note):
+                _fit(asked, num_workers, cluster, storage)
         except Exception as error:
             if stopping.requested:
                 raise StoppedError from error
@@ -91,6 +92,25 @@ def _fit(requests: list[StageRequest], num_workers: int, cluster: Cluster, stora
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
     ).fit()
+
+
+@contextmanager
+def _copied(requests: list[StageRequest], note: Callable[[str], None]) -> Iterator[None]:
+    """Before the block stores the journals that workers left here when they were killed, and behind it brings here what
+    workers on other machines have stored."""
+    storage, run = requests[0].storage, requests[0].folder.parent
+    try:
+        for request in requests:
+            storage.push_journal(request.folder / FILE_NAME)
+    except OSError as error:
+        note(f"cannot copy journals to {storage.address(run)} ({reason(error)}); tried again later")
+    try:
+        yield
+    finally:
+        try:
+            storage.catch_up(run)
+        except OSError as error:
+            note(f"cannot read {storage.address(run)} ({reason(error)}); tried again later")
 
 
 def _wait_for_workers(cluster: Cluster, fitting: Callable[[int], int | None], note: Callable[[str], None]) -> int:
@@ -178,7 +198,12 @@ def _of_ray(cause: BaseException) -> bool:
 def _progress(folders: list[Path]) -> tuple[int, int]:
     """Stages that have ended, and the newest checkpoint of the others."""
     ended = sum(has_ended(folder) for folder in folders)
-    return ended, max((newest_step(folder) for folder in folders if not has_ended(folder)), default=0)
+    return ended, max((_newest_step(folder) for folder in folders if not has_ended(folder)), default=0)
+
+
+def _newest_step(folder: Path) -> int:
+    """The step of a stage's newest checkpoint, as its journal says: the checkpoint may lie on another machine."""
+    return max((step for step, _ in series(folder).get(metrics.CHECKPOINT_TIME.name, [])), default=0)
 
 
 def _what(error: Exception) -> str:

@@ -12,6 +12,7 @@ from compactbio.launch import environment, preflight
 from compactbio.models.load import load_tokenizer, quiet_transformers
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import STAGE_PREFIX, JobSpec
+from compactbio.storage.copies import Storage
 from compactbio.training.alone import profile_alone
 from compactbio.training.profile import StepProfile
 from compactbio.training.requests import StageRequest
@@ -52,7 +53,7 @@ def _store(spec: JobSpec) -> Path:
         return Path(spec.store).expanduser().resolve()
     assert spec.corpus is not None
     tokenizer = load_tokenizer(*spec.tokenizer_source(), online=spec.online)
-    return build_store(spec.corpus, tokenizer, Path(spec.storage).expanduser().resolve() / "stores", online=spec.online)
+    return build_store(spec.corpus, tokenizer, Storage.of(spec.storage).folder / "stores", online=spec.online)
 
 
 def _lines(request: StageRequest, found: StepProfile) -> Iterator[str]:

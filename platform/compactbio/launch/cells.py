@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import ray
@@ -21,6 +22,7 @@ from compactbio.spec.lineage import stage_tags
 from compactbio.tracking.cell_files import RESULT_FILE, cell_name
 from compactbio.tracking.journal import Journal, has_ended
 from compactbio.training.requests import Cell, CellResult
+from compactbio.training.uploads import Uploads
 
 _LOOK_EVERY_SECONDS = 1.0
 
@@ -132,6 +134,7 @@ def _wait(references: list[ray.ObjectRef], stopping: Stopping | None) -> None:
 
 def _failure(failed: Mapping[Path, RayTaskError]) -> Exception:
     for folder, error in failed.items():
+        folder.mkdir(parents=True, exist_ok=True)  # the cell may have run on another machine
         (folder / ERROR_FILE).write_text(str(error), encoding="utf-8")
     first = causes(next(iter(failed.values())))[0]
     if isinstance(first, SpecError):
@@ -142,8 +145,16 @@ def _failure(failed: Mapping[Path, RayTaskError]) -> Exception:
 
 
 def _behind_teacher(cell: Cell, teacher: CellResult | None) -> CellResult:
-    """`teacher` makes Ray wait for the teacher's cell."""
-    return run_tracked(cell)
+    """`teacher` makes Ray wait for the teacher's cell. What the cell needs of the run is brought here, and what comes
+    of it is stored."""
+    with suppress(OSError):  # where the store is away, the cell says itself what it lacks
+        cell.storage.pull(cell.folder, checkpoints=False)
+        cell.storage.fetch(Path(cell.model).absolute())
+        if cell.teacher is not None:
+            cell.storage.pull(cell.teacher, checkpoints=False)
+    result = run_tracked(cell)
+    Uploads(cell.storage, cell.folder, Journal(cell.folder).note).all()
+    return result
 
 
 def run_tracked(cell: Cell) -> CellResult:

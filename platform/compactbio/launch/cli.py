@@ -27,6 +27,7 @@ from compactbio.spec.base import Section, SpecError
 from compactbio.spec.job import CorpusJob, JobSpec, Tracking
 from compactbio.spec.secrets import without_password
 from compactbio.spec.sweep import SweepSpec
+from compactbio.tracking.store_uri import TrackingError
 
 
 class _Commands(click.Group):
@@ -38,7 +39,7 @@ class _Commands(click.Group):
         except SpecError as error:
             click.echo(f"compactbio: {error}", err=True)
             sys.exit(BAD_INPUT)
-        except JobFailedError as error:
+        except (JobFailedError, TrackingError) as error:
             click.echo(f"compactbio: {error}", err=True)
             sys.exit(FAILED)
         except StoppedError:
@@ -52,7 +53,7 @@ class _Commands(click.Group):
             sys.exit(INTERRUPTED)
 
 
-_run_argument = click.argument("run_folder", type=click.Path(path_type=Path))
+_run_argument = click.argument("run", metavar="RUN")
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,23 +73,28 @@ def doctor() -> None:
 
 @main.command()
 @_run_argument
-def report(run_folder: Path) -> None:
-    """Write the report of a finished run or sweep anew, and print its table."""
-    from compactbio.reporting.page import write_report
+def report(run: str) -> None:
+    """Write the report of a finished run or sweep anew, and print its table. RUN is a folder, or an address."""
+    from compactbio.launch.run_folder import stored_run
+    from compactbio.reporting.page import REPORT_FOLDER, write_report
     from compactbio.reporting.sweep_page import write_sweep_report
 
-    run_folder = run_folder.resolve()  # pages are named after it
-    click.echo(write_sweep_report(run_folder) if is_sweep_folder(run_folder) else write_report(run_folder))
-    click.echo(f"\nreport    {run_folder / 'report' / 'index.html'}")
+    found = stored_run(run)
+    folder = found.folder.resolve()  # pages are named after it
+    click.echo(write_sweep_report(folder) if is_sweep_folder(folder) else write_report(folder))
+    click.echo(f"\nreport    {folder / REPORT_FOLDER / 'index.html'}")
+    if found.storage.url is not None:
+        found.storage.push(folder / REPORT_FOLDER)
+        click.echo(f"stored    {found.storage.address(folder / REPORT_FOLDER)}")
 
 
 @main.command()
 @_run_argument
-def track(run_folder: Path) -> None:
-    """Send to MLflow what it did not take while the run lasted."""
+def track(run: str) -> None:
+    """Send to MLflow what it did not take while the run lasted. RUN is a folder, or an address."""
     from compactbio.launch.run import send_journals
 
-    click.echo(f"MLflow at {send_journals(run_folder)} has everything of {run_folder}")
+    click.echo(f"MLflow at {send_journals(run)} has everything of {run}")
 
 
 @main.command()

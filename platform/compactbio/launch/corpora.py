@@ -7,23 +7,30 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import ray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from compactbio.data.build import build_store
+from compactbio.data.build import build_store, in_turn
 from compactbio.data.corpus import require_text
 from compactbio.data.store import Manifest, read_manifest
 from compactbio.launch import environment
 from compactbio.launch.failures import failures
+from compactbio.launch.progress import say
 from compactbio.launch.ray_session import ray_session
-from compactbio.launch.run_folder import check_lasts
+from compactbio.launch.run_folder import check_lasts, new_storage
 from compactbio.models.load import load_tokenizer, quiet_transformers
 from compactbio.spec.base import SpecError
+from compactbio.spec.corpus import Corpus
 from compactbio.spec.job import CorpusJob, JobSpec
+from compactbio.storage.copies import Storage
 from compactbio.tracking import metrics
 from compactbio.tracking.journal import Journal
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def on_ray(function: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
@@ -59,7 +66,7 @@ class _Failed:
     error: Exception
 
 
-def corpus_store(spec: JobSpec, journal: Journal, storage: Path) -> tuple[Path, Manifest]:
+def corpus_store(spec: JobSpec, journal: Journal, storage: Storage) -> tuple[Path, Manifest]:
     """The token store of a job: the one that it names, or its corpus made into one unless that is there."""
     if spec.store is not None:
         store = Path(spec.store).expanduser().resolve()
@@ -70,10 +77,35 @@ def corpus_store(spec: JobSpec, journal: Journal, storage: Path) -> tuple[Path, 
         def report(done: int, total: int) -> None:
             journal.metrics({metrics.PIECES.name: float(done)}, done, num_steps=total)
 
-        store = build_store(
-            spec.corpus, tokenizer, storage / "stores", online=spec.online, spread=on_ray, report=report
-        )
+        store = _kept_store(spec.corpus, tokenizer, storage, online=spec.online, report=report)
     return store, read_manifest(store)
+
+
+def _kept_store(
+    corpus: Corpus,
+    tokenizer: PreTrainedTokenizerBase,
+    storage: Storage,
+    *,
+    online: bool,
+    report: Callable[[int, int], None],
+) -> Path:
+    """The store of a corpus, built unless it is in the storage, and kept there."""
+    store = build_store(
+        corpus,
+        tokenizer,
+        storage.folder / "stores",
+        online=online,
+        spread=in_turn if storage.url is not None and _has_several_nodes() else on_ray,
+        report=report,
+        fetch=storage.fetch,
+    )
+    storage.push_whole(store)
+    return store
+
+
+def _has_several_nodes() -> bool:
+    """Whether tasks may run where the pieces of others are not, unless nodes share a folder."""
+    return sum(node["Alive"] for node in ray.nodes()) > 1
 
 
 def build_corpus(spec: CorpusJob, console: Console) -> Path:
@@ -88,17 +120,19 @@ def build_corpus(spec: CorpusJob, console: Console) -> Path:
     require_text(spec.corpus, online=spec.online)
     assert spec.corpus.tokenizer is not None
     tokenizer = load_tokenizer(spec.corpus.tokenizer, "corpus.tokenizer", online=spec.online)
-    storage = Path(spec.storage).expanduser().resolve()
+    storage = new_storage(spec.storage)
     with ray_session(spec.cluster, env_vars), failures("the build", None), _progress(console) as progress:
         bar = progress.add_task("pieces of the corpus", total=None)
-        return build_store(
+        store = _kept_store(
             spec.corpus,
             tokenizer,
-            storage / "stores",
+            storage,
             online=spec.online,
-            spread=on_ray,
             report=lambda done, total: progress.update(bar, completed=done, total=total),
         )
+    if storage.url is not None:
+        say(console, f"stored as {storage.address(store)}")
+    return store
 
 
 def _progress(console: Console) -> Progress:

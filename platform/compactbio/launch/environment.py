@@ -6,6 +6,7 @@ import os
 
 from compactbio.spec.job import Cluster
 from compactbio.spec.references import DATA_ROOT
+from compactbio.storage.copies import SCRATCH, scratch
 
 _DEFAULTS = {
     # No telemetry, of any dependency, unless the user's environment asks for it.
@@ -55,6 +56,7 @@ def for_workers(*, use_gpu: bool, online: bool) -> dict[str, str]:
     """The environment of Ray's workers. The driver itself computes nothing, and stays on the CPU."""
     settings = {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()}
     settings["HF_HUB_OFFLINE"] = "0" if online else "1"
+    settings[SCRATCH] = str(scratch())
     if DATA_ROOT in os.environ:
         settings[DATA_ROOT] = os.environ[DATA_ROOT]
     return settings | {"DS_ACCELERATOR": "cuda" if use_gpu else "cpu"}

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from compactbio.launch.gauges import RayGauges
-from compactbio.launch.progress import Display, Repeating, say
+from compactbio.launch.progress import Display, say
 from compactbio.launch.stopping import StoppedError
+from compactbio.storage.repeating import Repeating
 from compactbio.tracking.journal import Follower
 from compactbio.tracking.prometheus import GaugeSink
 from compactbio.tracking.store_uri import TrackingError

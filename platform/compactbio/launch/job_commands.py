@@ -23,21 +23,23 @@ if TYPE_CHECKING:
 @click.argument("spec", type=click.Path(path_type=Path), required=False)
 @overrides_option
 @data_option
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with what is in this folder.")
+@click.option("--resume", metavar="RUN", help="Go on with what is in this folder, or at this address.")
 @click.option("--allow-changes", is_flag=True, help="Go on although SPEC or --set changes the run's spec.")
 @click.option("--name", help="What the new run's folder is called; NAME-TIME-DIGEST when left out.")
 def run(
-    spec: Path | None, overrides: tuple[str, ...], resume: Path | None, allow_changes: bool, name: str | None
+    spec: Path | None, overrides: tuple[str, ...], resume: str | None, allow_changes: bool, name: str | None
 ) -> None:
     """Run the job that SPEC describes, or with --resume go on with a run or sweep that was stopped or killed."""
-    from compactbio.launch.run_folder import resumed_spec
+    from compactbio.launch.run_folder import resumed_spec, stored_run
 
-    if resume is not None and is_sweep_folder(resume.expanduser()):
-        _resume_sweep(resume, resume.parent, changed=spec is not None or bool(overrides))
+    if resume is not None and is_sweep_folder(Path(resume).expanduser()):
+        sweep_folder = Path(resume)
+        _resume_sweep(sweep_folder, sweep_folder.parent, changed=spec is not None or bool(overrides))
         return
+    before = None
     if resume is not None:
-        resume = resume.expanduser().resolve()
-        job = resumed_spec(resume, spec, list(overrides), allow_changes=allow_changes)
+        before = stored_run(resume)
+        job = resumed_spec(before.folder, spec, list(overrides), allow_changes=allow_changes)
     elif spec is not None:
         job = load(spec, list(overrides))
     else:
@@ -45,18 +47,20 @@ def run(
     environment.allow_downloads(job.online)
     from compactbio.launch.run import run_job
 
-    _say_where(run_job(job, Console(stderr=True), resume=resume, name=name))
+    _say_where(run_job(job, Console(stderr=True), resume=before, name=name))
 
 
 def _say_where(result: RunResult) -> None:
     if result.table:
         click.echo(f"\n{result.table}\n")
     click.echo(f"report    {result.folder / 'report' / 'index.html'}")
+    if result.address != str(result.folder):
+        click.echo(f"stored    {result.address}")
     for name, folder in result.models.items():
         click.echo(f"model     {name}: {folder}")
     click.echo(f"tracking  {result.tracking_uri}, experiment {result.experiment}; to browse it: {result.ui_command}")
     if not result.tracked:
-        click.echo(f"MLflow has not taken everything; when it is back: compactbio track {result.folder}", err=True)
+        click.echo(f"MLflow has not taken everything; when it is back: compactbio track {result.address}", err=True)
 
 
 @click.command(cls=ManyValues)

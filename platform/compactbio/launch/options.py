@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
+from compactbio.spec.base import SpecError
 from compactbio.spec.references import DATA_ROOT
+from compactbio.spec.storage import is_url
 
 spec_argument = click.argument("spec", type=click.Path(path_type=Path))
 overrides_option = click.option(
     "--set", "overrides", multiple=True, metavar="A.B=C", help="Override a value of the spec."
 )
 
+
+class _Folder(click.Path):
+    """A folder, and no address."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and is_url(value):
+            raise SpecError.at(
+                "--storage",
+                f"'{value}' is an address, and what this command reads is none of what lies there: set "
+                "MLFLOW_TRACKING_URI to MLflow's server, or name the folder that the run said it works in, without its "
+                "last part",
+            )
+        return super().convert(value, param, ctx)
+
+
 storage_option = click.option(
     "--storage",
-    type=click.Path(path_type=Path),
+    type=_Folder(path_type=Path),
     default=Path("runs"),
     show_default=True,
     help="The folder of the runs.",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,27 +89,6 @@ class Display:
         if task is not None:
             self._progress.remove_task(task)
         say(self._console, f"{_clock(event)}  {self._names[folder]}: {event['status'].lower()} in {seconds:.0f} s")
-
-
-class Repeating:
-    """Calls an action from a thread of its own every so often, and once more at the end."""
-
-    def __init__(self, action: Callable[[], None], every_seconds: float) -> None:
-        self._action = action
-        self._every_seconds = every_seconds
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._loop, daemon=True)
-        self._thread.start()
-
-    def close(self, patience: float | None = None) -> None:
-        """Ends it behind a last call; waits no longer than `patience` seconds for that."""
-        self._over.set()
-        self._thread.join(patience)
-
-    def _loop(self) -> None:
-        while not self._over.wait(self._every_seconds):
-            self._action()
-        self._action()
 
 
 def _clock(event: dict[str, Any]) -> str:

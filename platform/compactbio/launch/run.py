@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from compactbio.launch import environment, preflight, stages
+from compactbio.launch.copying import Copying, sole_driver
 from compactbio.launch.failures import failures
 from compactbio.launch.following import Following, open_store
 from compactbio.launch.progress import Display, say, say_absent
 from compactbio.launch.ray_session import ray_session
 from compactbio.launch.run_folder import (
+    StoredRun,
     changes,
     check_lasts,
     create_run_folder,
     git_sha,
     locked,
+    new_storage,
     resumed_spec,
+    stored_run,
     write_spec,
 )
 from compactbio.launch.stopping import Stopping
@@ -34,6 +39,7 @@ from compactbio.reporting.page import REPORT_FOLDER, write_report
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.spec.lineage import stage_tags
 from compactbio.spec.secrets import without_password
+from compactbio.storage.copies import SCRATCH, Storage
 from compactbio.tracking.journal import Follower, Journal
 from compactbio.tracking.store_uri import tracking_uri
 from compactbio.training.requests import MODEL_FOLDER
@@ -44,6 +50,9 @@ class RunResult:
     """Where a finished job left things."""
 
     folder: Path
+    address: str
+    """The folder again, or where it is kept."""
+
     tracking_uri: str
     experiment: str
     table: str
@@ -57,7 +66,7 @@ class RunResult:
     """Whether MLflow has everything."""
 
 
-def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None, name: str | None = None) -> RunResult:
+def run_job(spec: JobSpec, console: Console, *, resume: StoredRun | None = None, name: str | None = None) -> RunResult:
     """Runs every stage of a job, tracks it, and writes its report, in a new folder called `name` where that is given;
     with `resume` in the folder of a run that was stopped, from where that one came to.
 
@@ -68,18 +77,21 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None, name
     quiet_transformers()
     if environment.is_submitted() and resume is None:
         check_lasts(spec.storage)
+    storage = resume.storage if resume is not None else new_storage(spec.storage)
     checked = preflight.check(spec)
-    storage = resume.parent if resume is not None else Path(spec.storage).expanduser().resolve()
-    uri, experiment = tracking_uri(spec.tracking, storage), spec.tracking.experiment or spec.name
+    uri, experiment = tracking_uri(spec.tracking, storage.folder), spec.tracking.experiment or spec.name
+    spoken = partial(say, console)
     with ExitStack() as lock, ExitStack() as stack:  # the lock is given up last, when no worker is left
         if resume is not None:
-            lock.enter_context(locked(resume))
+            lease = lock.enter_context(sole_driver(resume, spoken))
         stack.enter_context(ray_session(spec.cluster, env_vars))
-        store = open_store(uri, experiment, storage)
-        folder = resume or create_run_folder(spec, name)
+        store = open_store(uri, experiment, storage.folder)
+        run = resume or StoredRun(storage, create_run_folder(spec, storage, name))
+        folder = run.folder
         if resume is None:
-            lock.enter_context(locked(folder))
-        say(console, f"run folder {folder}")
+            lease = lock.enter_context(sole_driver(run, spoken))
+        _say_where(run, uri, spoken)
+        stack.enter_context(Copying(run, lease, _own_folders(spec), spoken))
         stopping = stack.enter_context(listening(folder))
         display, training_stages = Display(console), spec.training_stages()
         following = stack.enter_context(
@@ -90,7 +102,25 @@ def run_job(spec: JobSpec, console: Console, *, resume: Path | None = None, name
         say_absent(console, checked.absent)
         table, models = _run_stages(spec, folder, storage, stopping, checked.absent)
     shown = without_password(uri)
-    return RunResult(folder, shown, experiment, table, models, _ui_command(storage, shown), following.complete)
+    ui_command = _ui_command(storage.folder, shown)
+    return RunResult(folder, run.address, shown, experiment, table, models, ui_command, following.complete)
+
+
+def _say_where(run: StoredRun, uri: str, say: Callable[[str], None]) -> None:
+    say(f"run folder {run.address}")
+    if run.storage.url is None:
+        return
+    say(f"works in {run.folder} ({SCRATCH} names another place)")
+    if uri.startswith("sqlite:"):
+        say(
+            f"MLflow's store is on this machine ({uri}): SQLite cannot lie in a bucket; MLFLOW_TRACKING_URI may name a "
+            "server"
+        )
+
+
+def _own_folders(spec: JobSpec) -> list[str]:
+    """The folders of a run in which the driver itself writes, not its workers."""
+    return ["corpus", *(name for name, stage in spec.stages.items() if isinstance(stage, Finetune))]
 
 
 def _take_changes(spec: JobSpec, folder: Path) -> None:
@@ -101,12 +131,14 @@ def _take_changes(spec: JobSpec, folder: Path) -> None:
     write_spec(spec, folder)
 
 
-def send_journals(folder: Path) -> str:
-    """Sends to MLflow what the journals of a run or a sweep hold and MLflow does not. Returns where it was sent.
+def send_journals(name: str) -> str:
+    """Sends to MLflow what the journals of a run or a sweep, a folder or an address, hold and MLflow does not. Returns
+    where it was sent.
 
     Raises SpecError where there is no run, and TrackingError where MLflow does not take it.
     """
-    storage = folder.resolve().parent
+    run = stored_run(name)
+    folder, storage = run.folder, run.storage.folder
     if is_sweep_folder(folder):
         sweep, _ = resumed_sweep(folder, storage)
         tracking, name = sweep.base.tracking, sweep.spec.name
@@ -120,7 +152,7 @@ def send_journals(folder: Path) -> str:
 
 
 def _run_stages(
-    spec: JobSpec, folder: Path, storage: Path, stopping: Stopping, absent: preflight.Absent
+    spec: JobSpec, folder: Path, storage: Storage, stopping: Stopping, absent: preflight.Absent
 ) -> tuple[str, dict[str, str]]:
     """The stages in their order, then the report. Returns its table, and the models that were made."""
     journal = Journal(folder)
@@ -144,12 +176,20 @@ def _run_stages(
             with _tracked(folder / names[0], names[0], tags | stage_tags(spec, names[0])) as stage_journal:
                 stage_journal.params(section.flat())
                 results[names[0]] = stages.run_finetune(
-                    spec, names[0], section, folder / names[0], made, tags, absent[names[0]], stopping=stopping
+                    spec,
+                    names[0],
+                    section,
+                    folder / names[0],
+                    made,
+                    tags,
+                    absent[names[0]],
+                    stopping=stopping,
+                    storage=storage,
                 )
         else:
             assert store is not None
             with failures(" + ".join(names), folder):
-                made |= stages.run_training(spec, names, folder, store, made, tags, stopping, journal)
+                made |= stages.run_training(spec, names, folder, store, made, tags, stopping, journal, storage)
     (folder / RESULTS_FILE).write_text(json.dumps(results))
     table = write_report(folder)
     _publish(spec, folder, journal)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -17,6 +19,9 @@ from compactbio.reporting.collect import SPEC_FILE
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import JobSpec
 from compactbio.spec.load import load
+from compactbio.spec.storage import is_url, local_folder
+from compactbio.storage.copies import Storage
+from compactbio.storage.filesystem import check_usable, reason
 
 _LOCK_FILE = "lock"
 GIT_SHA = "COMPACTBIO_GIT_SHA"
@@ -24,11 +29,11 @@ GIT_SHA = "COMPACTBIO_GIT_SHA"
 
 def check_lasts(storage: str) -> None:
     """Raises SpecError where what a submitted job makes would lie in the folder that it was shipped into."""
-    if not Path(storage).expanduser().is_absolute():
+    if not is_url(storage) and not local_folder(storage).is_absolute():
         raise SpecError.at(
             "storage",
             f"'{storage}' would lie in a folder that Ray deletes; name one that all nodes see by its whole path "
-            "(--set storage=/...)",
+            "(--set storage=/...), or a bucket",
         )
 
 
@@ -37,18 +42,29 @@ def folder_stem(name: str, digest: str) -> str:
     return f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{digest[:6]}"
 
 
-def create_run_folder(spec: JobSpec, name: str | None = None) -> Path:
-    """A new folder, NAME-TIME-DIGEST unless it is named, under the spec's storage, with the resolved spec in it."""
-    folder = create_folder(Path(spec.storage).expanduser().resolve(), name or folder_stem(spec.name, spec.digest()))
+def create_run_folder(spec: JobSpec, storage: Storage, name: str | None = None) -> Path:
+    """A new folder, NAME-TIME-DIGEST unless it is named, with the resolved spec in it, here and where it is kept.
+
+    Raises SpecError where it cannot be made; then nothing is left here.
+    """
+    stem = name or folder_stem(spec.name, spec.digest())
+    folder = create_folder(storage.folder, stem, is_free=lambda path: not storage.exists(path))
     write_spec(spec, folder)
+    try:
+        storage.push(folder)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise SpecError.at("storage", f"cannot write to {storage.address(folder)}: {reason(error)}") from None
     return folder
 
 
-def create_folder(storage: Path, stem: str) -> Path:
-    """A new, empty folder of this name, with a number behind it where there is one. Raises SpecError where it cannot
-    be made."""
+def create_folder(storage: Path, stem: str, is_free: Callable[[Path], bool] = lambda path: not path.exists()) -> Path:
+    """A new, empty folder of this name, with a number behind it where that is not free. Raises SpecError where it
+    cannot be made."""
     for attempt in range(100):
         folder = storage / (stem if attempt == 0 else f"{stem}-{attempt}")
+        if not is_free(folder):
+            continue
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
@@ -63,6 +79,47 @@ def write_spec(spec: JobSpec, folder: Path) -> None:
     """Writes the resolved spec into a run's folder."""
     text = yaml.safe_dump(spec.resolved(), sort_keys=False, allow_unicode=True)
     (folder / SPEC_FILE).write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run that there is already: where it is kept, and its folder here."""
+
+    storage: Storage
+    folder: Path
+
+    @property
+    def address(self) -> str:
+        """What people call it."""
+        return self.storage.address(self.folder)
+
+
+def new_storage(storage: str) -> Storage:
+    """Where a new run is to be kept. Raises SpecError where nothing can be kept there."""
+    if is_url(storage):
+        check_usable(storage, "storage")
+    return Storage.of(storage)
+
+
+def stored_run(name: str) -> StoredRun:
+    """The run whose folder or address is `name`, brought here as far as another machine has it.
+
+    Raises SpecError where there is none. Checkpoints are not brought here: workers do that.
+    """
+    if not is_url(name):
+        folder = local_folder(name).resolve()
+        return StoredRun(Storage(folder.parent), folder)
+    check_usable(name, "RUN")
+    url, _, run = name.rstrip("/").rpartition("/")
+    storage = Storage.of(url)
+    folder = storage.folder / run
+    try:
+        if storage.read(folder / SPEC_FILE) is None:
+            raise SpecError.at("RUN", f"{name} is not the folder of a run: it has no {SPEC_FILE}")
+        storage.pull(folder, checkpoints=False)
+    except OSError as error:
+        raise SpecError.at("RUN", f"{name} cannot be read: {reason(error)}") from None
+    return StoredRun(storage, folder)
 
 
 @contextmanager

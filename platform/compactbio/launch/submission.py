@@ -22,6 +22,7 @@ from compactbio.launch.run_folder import GIT_SHA, check_lasts, folder_stem, git_
 from compactbio.launch.shipping import SPEC_NAME, Shipment, Shipped
 from compactbio.spec.base import SpecError
 from compactbio.spec.job import CorpusJob, JobSpec
+from compactbio.spec.storage import is_url, storage_problem
 from compactbio.spec.trials import Sweep
 
 if TYPE_CHECKING:
@@ -65,18 +66,21 @@ def order_of(spec: Shipped, data: str | None) -> Order:
     check_lasts(spec.storage)
     options = f" --data {shlex.quote(data)}" if data else ""
     metadata = {"job_name": f"{spec.name}-{spec.digest()}", _TASK: spec.digest()}
-    run = None if isinstance(spec, CorpusJob) else f"{spec.storage}/{{job}}"
+    run = None if isinstance(spec, CorpusJob) else f"{spec.storage.rstrip('/')}/{{job}}"
     return Order(folder_stem(spec.name, spec.digest()), RUN_COMMANDS[type(spec)] + options, metadata, run)
 
 
 def order_to_resume(run: str, data: str | None) -> Order:
-    """The order to go on with the run or the sweep in a folder on the cluster."""
+    """The order to go on with the run or the sweep in a folder on the cluster, or the run at an address."""
+    if (problem := storage_problem(run)) is not None:
+        raise SpecError.at("--resume", problem)
+    run = run.rstrip("/")
     folder = PurePosixPath(run)
-    if not folder.is_absolute():
+    if not is_url(run) and not folder.is_absolute():
         raise SpecError.at("--resume", f"'{run}': name the run's folder by its whole path on the cluster")
     options = f" --data {shlex.quote(data)}" if data else ""
     stem = f"{folder.name}-resumed-{time.strftime('%Y%m%d-%H%M%S')}"
-    metadata = {"job_name": f"{folder.name} resumed", _TASK: str(folder)}
+    metadata = {"job_name": f"{folder.name} resumed", _TASK: run}
     return Order(stem, f"run --resume {shlex.quote(run)}{options}", metadata, run)
 
 

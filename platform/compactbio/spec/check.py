@@ -8,6 +8,8 @@ from compactbio.spec.base import Problem
 from compactbio.spec.corpus import Corpus
 from compactbio.spec.entity_tasks import EntityTask
 from compactbio.spec.job import STAGE_PREFIX, CorpusJob, Distill, Finetune, JobSpec, Pretrain
+from compactbio.spec.secrets import without_password
+from compactbio.spec.storage import is_url, storage_problem
 from compactbio.spec.students import FromShape, FromTeacherLayers
 from compactbio.spec.tasks import AnyTask
 from compactbio.spec.tuning import GROUP_OF
@@ -35,6 +37,10 @@ def problems(spec: JobSpec) -> list[Problem]:
     if spec.training_stages() and spec.corpus is None and spec.store is None:
         found.append(Problem("corpus", "missing: training stages need text; say where it is under corpus.sources"))
     found += _cut(spec.corpus) if spec.corpus is not None else []
+    if spec.store is not None and is_url(spec.store):
+        found.append(
+            Problem("store", "is an address; name a folder, or `corpus`, whose store is then taken from `storage`")
+        )
     if spec.corpus is not None and spec.store is not None:
         found.append(Problem("store", "stands beside `corpus`; name one of them"))
     if spec.corpus is not None and spec.corpus.tokenizer is None and spec.teacher is None:
@@ -53,8 +59,10 @@ def corpus_problems(spec: CorpusJob) -> list[Problem]:
 
 
 def _storage(storage: str) -> Iterator[Problem]:
-    if "://" in storage:
-        yield Problem("storage", f"'{storage}' is an address; name a folder, on a cluster one that all nodes see")
+    if without_password(storage) != storage:
+        return  # which is refused in every field
+    if (problem := storage_problem(storage)) is not None:
+        yield Problem("storage", problem)
 
 
 def _cut(corpus: Corpus) -> Iterator[Problem]:

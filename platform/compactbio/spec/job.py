@@ -180,14 +180,15 @@ class CorpusJob(Section):
     """The Ray cluster that does it; without an address, the cores of this machine."""
 
     storage: str = "runs"
-    """Token stores lie in `stores` below this folder."""
+    """Token stores lie in `stores` below this folder, or this address (s3://BUCKET/PREFIX, gs://BUCKET/PREFIX)."""
 
 
 class Tracking(Section):
     """Where runs and models are recorded."""
 
     uri: str | None = None
-    """MLflow tracking URI; left out, MLFLOW_TRACKING_URI, and without that a SQLite file under `storage`."""
+    """MLflow tracking URI; left out, MLFLOW_TRACKING_URI, and without that a SQLite file under `storage`, or where that
+    is an address, in the folder of this machine that goes with it."""
 
     experiment: str | None = None
     """MLflow experiment; the job's name when left out."""
@@ -227,7 +228,8 @@ class JobSpec(Section):
     tracking: Tracking = Tracking()
 
     storage: str = "runs"
-    """Folder of all runs, token stores and the default MLflow store."""
+    """Folder of all runs, token stores and the default MLflow store; or s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, whose
+    credentials are in the environment. MLflow's default store then lies on the driver's machine."""
 
     @field_validator("stages")
     @classmethod

@@ -24,5 +24,6 @@ def password_problems(spec: Section) -> Iterator[Problem]:
                 path,
                 "an address with a password in it, and specs are copied to many places; leave it out, and "
                 "set in the environment what needs it (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-                "MLFLOW_TRACKING_URI as a whole; PGPASSWORD for the study of a sweep)",
+                "MLFLOW_TRACKING_URI as a whole; PGPASSWORD for the study of a sweep; AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY for a bucket)",
             )

@@ -29,6 +29,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self._path = folder / FILE_NAME
         self._lock = threading.Lock()
         self._waiting: list[str] = []
@@ -75,12 +76,12 @@ class Journal:
 
     def artifact(self, path: Path) -> None:
         """A file, or a folder with its files, that belongs to the run."""
-        self._append("artifact", {"path": str(path)})
+        self._append("artifact", {"path": self._relative(path)})
 
     def model(self, path: Path, name: str, tags: Mapping[str, str]) -> None:
         """An exported masked language model that is to be registered under `name`."""
         if "model" not in self._kinds:
-            self._append("model", {"path": str(path), "name": name, "tags": dict(tags)})
+            self._append("model", {"path": self._relative(path), "name": name, "tags": dict(tags)})
 
     def end(self, status: Status = "FINISHED", tags: Mapping[str, str] | None = None) -> None:
         """The run is over, and known by further tags."""
@@ -103,6 +104,12 @@ class Journal:
             finally:
                 os.close(handle)
         return True
+
+    def _relative(self, path: Path) -> str:
+        """A path beside the run as seen from the journal, so that it holds wherever the two are brought."""
+        folder = self._path.parent.absolute()
+        near = path.absolute().is_relative_to(folder.parents[1])
+        return os.path.relpath(path, folder) if near else str(path)
 
     def _append(self, kind: Kind, content: dict[str, Any]) -> None:
         line = json.dumps({"kind": kind, "time": time.time(), **content})

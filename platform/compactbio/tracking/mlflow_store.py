@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -68,7 +69,7 @@ class MlflowStore:
             for folder, events in follower.new_events():
                 if folder not in self._runs:
                     self._start(folder, events[0])
-                self._send(self._runs[folder], events)
+                self._send(self._runs[folder], folder, events)
         except Exception as error:  # whatever the client, its driver or a server says: a run does not fail of it
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise TrackingError(without_password(reason)) from error
@@ -115,7 +116,7 @@ class MlflowStore:
         self._runs[folder], self._names[folder] = run_id, name
         self._open.add(run_id)
 
-    def _send(self, run_id: str, events: list[dict[str, Any]]) -> None:
+    def _send(self, run_id: str, folder: Path, events: list[dict[str, Any]]) -> None:
         points = [
             Metric(name, value, _milliseconds(event), event["step"])
             for event in events
@@ -132,9 +133,9 @@ class MlflowStore:
                 case "params":
                     self._send_params(run_id, event["values"])
                 case "artifact":
-                    self._send_artifact(run_id, Path(event["path"]))
+                    self._send_artifact(run_id, _place(folder, event))
                 case "model":
-                    self._register(run_id, Path(event["path"]), event["name"], event["tags"])
+                    self._register(run_id, _place(folder, event), event["name"], event["tags"])
                 case "end":
                     for name, value in event.get("tags", {}).items():
                         self._client.set_tag(run_id, name, value)
@@ -188,6 +189,11 @@ class MlflowStore:
             await_creation_for=0,
         )
         self._client.set_registered_model_alias(name, CANDIDATE, version.version)
+
+
+def _place(folder: Path, event: Mapping[str, Any]) -> Path:
+    """Where what an event in the journal of `folder` names lies."""
+    return Path(os.path.normpath(folder / event["path"]))
 
 
 def _milliseconds(event: Mapping[str, Any]) -> int:

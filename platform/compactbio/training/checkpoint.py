@@ -58,9 +58,12 @@ class CheckpointFolder:
         section: Section,
         warn: Callable[[str], None],
         saved: Callable[[int], None] = lambda step: None,
+        keep: Callable[[list[Path]], None] = lambda checkpoints: None,
     ) -> None:
-        """`saved` is told of each step whose checkpoint is on disk, from the thread that wrote it."""
+        """From the thread that writes, `saved` is told of each step whose checkpoint is on disk, and behind that `keep`
+        of all checkpoints that stay, the newest first."""
         self._saved = saved
+        self._keep = keep
         self._folder = folder
         self._section = section
         self._warn = warn
@@ -74,16 +77,20 @@ class CheckpointFolder:
         while steps:
             step = steps.pop()
             try:
-                return _verified(self._path(step))
+                return _verified(self.path(step))
             except SpecError:
                 raise  # whole, but not for this version
             except (FileNotFoundError, ValueError, KeyError) as error:
                 aside = self._folder / f"damaged-step-{step}"
                 shutil.rmtree(aside, ignore_errors=True)
-                self._path(step).rename(aside)
+                self.path(step).rename(aside)
                 back = f"that of step {steps[-1]}" if steps else "the first step: THERE IS NO OTHER ONE"
                 self._warn(f"the checkpoint of step {step} is damaged ({error}); going back to {back}")
         return None
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self._folder / f"step-{step}"
 
     def best_score(self) -> float:
         """The lowest held-out loss that a checkpoint has; infinity without one."""
@@ -91,7 +98,7 @@ class CheckpointFolder:
 
     def tensors(self, position: Position) -> dict[str, Tensor]:
         """The state that was saved at a position."""
-        return load_file(self._path(position.step) / _TENSORS)
+        return load_file(self.path(position.step) / _TENSORS)
 
     def save(self, position: Position, tensors: Mapping[str, Tensor]) -> None:
         """Writes a checkpoint from a thread of its own, and then deletes those that need not be kept.
@@ -111,7 +118,7 @@ class CheckpointFolder:
 
     def _write(self, position: Position, tensors: Mapping[str, Tensor]) -> None:
         try:
-            with whole_folder(self._path(position.step)) as making:
+            with whole_folder(self.path(position.step)) as making:
                 save_file(dict(tensors), making / _TENSORS)
                 manifest = {
                     "format": _FORMAT,
@@ -126,6 +133,7 @@ class CheckpointFolder:
             return
         self._saved(position.step)
         self._retain()
+        self._keep([self.path(step) for step in reversed(self._steps())])
 
     def _retain(self) -> None:
         steps = self._steps()
@@ -133,21 +141,18 @@ class CheckpointFolder:
         if self._section.keep_best:
             keep |= {step for step, score in self._scores() if score == self.best_score()}
         for step in set(steps) - keep:
-            shutil.rmtree(self._path(step), ignore_errors=True)
+            shutil.rmtree(self.path(step), ignore_errors=True)
 
     def _scores(self) -> list[tuple[int, float]]:
         found = []
         for step in self._steps():
             with suppress(FileNotFoundError, ValueError, KeyError):
-                score = _read(self._path(step))[0].score
+                score = _read(self.path(step))[0].score
                 found += [(step, score)] if score is not None else []
         return found
 
     def _steps(self) -> list[int]:
         return _steps_in(self._folder)
-
-    def _path(self, step: int) -> Path:
-        return self._folder / f"step-{step}"
 
 
 def newest_step(stage_folder: Path) -> int:

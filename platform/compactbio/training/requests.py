@@ -8,6 +8,7 @@ from pathlib import Path
 from compactbio.spec.job import Distill, JobSpec, Pretrain
 from compactbio.spec.tasks import AnyTask
 from compactbio.spec.tuning import TaskDistillation, Tuning
+from compactbio.storage.copies import IN_PLACE, Storage
 
 MODEL_FOLDER = "model"
 """In a stage's folder: its exported model."""
@@ -26,13 +27,16 @@ class StageRequest:
 
     store: Path
     folder: Path
-    """The stage's own folder, on storage that every worker sees."""
+    """The stage's own folder, on storage that every worker sees or that is copied."""
 
     tags: dict[str, str]
     """What the stage's run is tracked under."""
 
     num_workers: int
     """How many there are this time; fewer than the spec's while machines are away."""
+
+    storage: Storage = IN_PLACE
+    """Where the run is kept."""
 
     @property
     def section(self) -> Pretrain | Distill:
@@ -61,11 +65,14 @@ class Cell:
     use_gpu: bool
     online: bool
     folder: Path
-    """The cell's own, on storage that every worker sees."""
+    """The cell's own, on storage that every worker sees or that is copied."""
 
     distillation: TaskDistillation | None = None
     teacher: Path | None = None
     """The folder of the teacher's cell, which has ended."""
+
+    storage: Storage = IN_PLACE
+    """Where the run is kept."""
 
     @property
     def field(self) -> str:

@@ -16,6 +16,8 @@ from compactbio.data.batches import Batch
 from compactbio.data.store import read_manifest
 from compactbio.spec.base import SpecError
 from compactbio.spec.lineage import registered_name, stage_tags
+from compactbio.storage.copies import IN_PLACE
+from compactbio.storage.filesystem import reason
 from compactbio.tracking import metrics
 from compactbio.tracking.journal import Journal
 from compactbio.training.checkpoint import CHECKPOINTS_FOLDER, CheckpointFolder, Position
@@ -24,6 +26,7 @@ from compactbio.training.loop import Report, Span, evaluate, steps
 from compactbio.training.operations import ideal_seconds
 from compactbio.training.requests import MODEL_FOLDER, STOP_FILE, StageRequest
 from compactbio.training.stage import TrainingStage, build_stage
+from compactbio.training.uploads import Uploads
 from compactbio.training.watch import Watch
 
 _MLM = f"{metrics.HELD_OUT_PREFIX}{metrics.LOSS_PART_PREFIX}mlm"
@@ -40,9 +43,15 @@ class StageRun:
         self._rank = rank
         self._device = device
         self._writing = _sole_writer(request.folder) if rank == 0 else None
+        _bring(request, everything=rank == 0)
         self._writer = _Writer(Journal(request.folder) if rank == 0 else None, training.steps)
+        self._uploads = Uploads(request.storage if rank == 0 else IN_PLACE, request.folder, self._writer.note)
         self._checkpoints = CheckpointFolder(
-            request.folder / CHECKPOINTS_FOLDER, training.checkpoints, self._writer.note, self._writer.saved
+            request.folder / CHECKPOINTS_FOLDER,
+            training.checkpoints,
+            self._writer.note,
+            self._writer.saved,
+            self._uploads.checkpoints,
         )
         self._watch = Watch(
             rank,
@@ -60,6 +69,7 @@ class StageRun:
 
     def __exit__(self, *exception: object) -> None:
         self._checkpoints.wait()
+        self._uploads.close()
         self._watch.close()
         if self._writing is not None:
             self._writing.close()
@@ -67,6 +77,7 @@ class StageRun:
     def train(self) -> bool:
         """Trains to the end and exports, or to where the run is asked to stop. Returns whether it is finished."""
         self._writer.start(self._request)
+        self._uploads.start()
         start = self._agree_on_start()
         if start.stop:
             return False
@@ -78,6 +89,8 @@ class StageRun:
                 f"the text is not what the checkpoint of step {position.step} was trained on (token store "
                 f"{position.data_fingerprint}, now {fingerprint}); bring the old text back, or start a new run",
             )
+        if position is not None:
+            self._request.storage.fetch(self._checkpoints.path(position.step))
         state = self._checkpoints.tensors(position) if position is not None else None
         stage = build_stage(self._request, rank=self._rank, device=self._device, state=state, position=position)
         del state
@@ -97,6 +110,7 @@ class StageRun:
             self._export(stage, self._training.steps, self._held_out(stage, self._training.steps))
             self._checkpoints.wait()
             self._writer.end(self._request)
+            self._uploads.all()
         return finished
 
     def _agree_on_start(self) -> _Start:
@@ -225,6 +239,21 @@ class _Start:
 def _score(held_out: dict[str, float]) -> float | None:
     score = held_out.get(_MLM, held_out.get(_LOSS))
     return score if score is not None and math.isfinite(score) else None
+
+
+def _bring(request: StageRequest, *, everything: bool) -> None:
+    """Brings to this machine what the stage reads, and with `everything` what was stored of the stage itself.
+
+    Raises ConnectionError where the store is away: then it is tried again, as when a machine is away.
+    """
+    storage = request.storage
+    try:
+        if everything:
+            storage.pull(request.folder, checkpoints=True)
+        for path in (request.store, *map(Path, request.models.values())):
+            storage.fetch(path.absolute())
+    except OSError as error:
+        raise ConnectionError(f"Connection to {storage.url} lost: {reason(error)}") from error
 
 
 def _sole_writer(folder: Path) -> IO[str]:
