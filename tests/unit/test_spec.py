@@ -15,7 +15,7 @@ from compactbio.spec.lineage import model_name, stage_tags
 from compactbio.spec.load import load, load_any, load_corpus_job
 from compactbio.spec.plan import Precision, plan_batch, plan_precision, plan_workers
 from compactbio.spec.secrets import without_password
-from compactbio.spec.sweep_check import is_sweep
+from compactbio.spec.sweep_load import is_sweep
 from compactbio.spec.training import Training
 
 QUICKSTART = Path(__file__).parents[2] / "jobs" / "quickstart.yaml"
