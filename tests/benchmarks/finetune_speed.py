@@ -182,6 +182,9 @@ def summarise(speeds: dict[str, list[float]], scores: dict[str, list[float]]) ->
         means.append(statistics.fmean(found))
         ranges.append(max(found) - min(found))
         print(f"F1 of {name}: {means[-1]:.2f}, {min(found):.2f} to {max(found):.2f}")
+    if max(map(len, scores.values())) < 2:
+        print("one seed has no spread: the scores cannot be compared")
+        return
     within = "within" if abs(means[0] - means[1]) <= max(ranges) else "NOT within"
     print(
         f"difference of the means {means[0] - means[1]:+.2f} points: {within} the range over seeds, {max(ranges):.2f}"

@@ -111,7 +111,8 @@ def _comparison(data: RunData, comparison: Comparison, made: Made) -> dict[str, 
     )
     return {
         "table": grid.html(_results(data, comparison, made)),
-        "findings": tables.findings(comparison),
+        # of benchmarks the table of significance says it
+        "findings": [] if comparison.study.is_of_benchmarks else tables.findings(comparison),
         "notes": _notes(comparison),
         "grids": [grid.html(one) for name, one in made[comparison.study.folder.name].items() if name != "scores"]
         if comparison.study.is_of_benchmarks
