@@ -15,6 +15,7 @@ from compactbio.launch.stopping import StoppedError, Stopping
 from compactbio.models.load import quiet_transformers
 from compactbio.reporting.collect import SPEC_FILE
 from compactbio.spec.job import Finetune, JobSpec
+from compactbio.spec.lineage import stage_tags
 from compactbio.spec.load import from_raw, load
 from compactbio.spec.plan import plan_batch
 from compactbio.spec.sweep import Values, Yardstick
@@ -49,16 +50,7 @@ def run_stages(request: TrialRequest, stopping: Stopping, journal: Journal) -> d
     for names in stages.groups(spec):
         section = spec.stages[names[0]]
         if isinstance(section, Finetune):
-            results[names[0]] = stages.run_finetune(
-                spec,
-                names[0],
-                section,
-                folder / names[0],
-                made,
-                request.tags,
-                request.absent[names[0]],
-                here=spec.cluster.num_workers == 1,
-            )
+            results[names[0]] = _fine_tune(spec, names[0], section, request, made)
             continue
         while True:
             try:
@@ -79,6 +71,18 @@ def _own_spec(request: TrialRequest) -> JobSpec:
     """The trial's spec, with the micro-batch that it was given when it ran before."""
     path = request.folder / SPEC_FILE
     return load(path) if path.is_file() else request.spec
+
+
+def _fine_tune(
+    spec: JobSpec, name: str, section: Finetune, request: TrialRequest, made: dict[str, str]
+) -> dict[str, Any]:
+    folder, tags = request.folder / name, request.tags | stage_tags(spec, name)
+    journal = Journal(folder)
+    journal.start(name, tags)
+    here = spec.cluster.num_workers == 1
+    found = stages.run_finetune(spec, name, section, folder, made, tags, request.absent[name], here=here)
+    journal.end()
+    return found
 
 
 def _train(
