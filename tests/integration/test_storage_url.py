@@ -94,7 +94,7 @@ def test_a_run_is_kept_in_a_bucket(store: ObjectStore, new_command: Callable[...
     shutil.rmtree(first.folder / "scratch")
     first.start("report", run)
     first.wait()
-    assert f"stored    {run}/report" in first.log and first.log.count("| student |") == 2
+    assert f"stored    {run}/report" in first.log and first.log.count("| student") == 2
     first.start("track", run)
     first.wait()
     assert f"has everything of {run}" in first.log
