@@ -14,6 +14,7 @@ import torch
 import yaml
 from faults import Command, job
 from object_store import BUCKET, ObjectStore, object_store
+from task_files import make_ner
 
 URL = f"s3://{BUCKET}/some/runs"
 RUN = re.compile(r"run folder (\S+)")
@@ -32,12 +33,21 @@ def new_command(
 ) -> Iterator[Callable[..., Command]]:
     made = []
 
-    def make(**training: Any) -> Command:
+    def make(score: bool = False, **training: Any) -> Command:
         """A folder of its own, with a job in it, for a machine of its own."""
         folder = tmp_path / f"machine-{len(made)}"
         scratch = {"COMPACTBIO_SCRATCH": str(folder / "scratch")}
         made.append(Command(folder, hermetic_environment | store.environment | scratch))
         spec = job(tiny_model, tiny_corpus, **training)
+        if score:
+            spec["stages"]["score"] = {
+                "kind": "finetune",
+                "models": {"student": "stage:distill"},
+                "reference": "student",
+                "tasks": {"parts": make_ner(tmp_path / "parts")},
+                "tuning": {"lr": 1e-3, "epochs": 1, "batch": 8, "max_tokens": 32},
+                "measuring": None,
+            }
         (folder / "job.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
         return made[-1]
 
@@ -59,7 +69,7 @@ def weights(store: ObjectStore, run: str) -> dict[str, torch.Tensor]:
 
 def test_a_run_is_kept_in_a_bucket(store: ObjectStore, new_command: Callable[..., Command]) -> None:
     training = {"steps": 8, "checkpoints": {"every_steps": 2, "keep_last": 2}, "export_at_steps": [4]}
-    first = new_command(**training)
+    first = new_command(score=True, **training)
     first.start("run", "job.yaml", "--set", f"storage={URL}")
     first.wait()
     [run] = set(RUN.findall(first.log))
@@ -72,6 +82,7 @@ def test_a_run_is_kept_in_a_bucket(store: ObjectStore, new_command: Callable[...
         *("spec.yaml", "journal.jsonl", "results.json", "report/index.html", "corpus/journal.jsonl"),
         *("distill/journal.jsonl", "distill/model/model.safetensors", "distill/model/config.json"),
         *("distill/model-step-4/model.safetensors", "distill/checkpoints/step-8/manifest.json"),
+        *("score/journal.jsonl", "score/student-parts-s1/result.json", "score/student-parts-s1/model/config.json"),
     } <= found
     assert not {name for name in found if name.split("/")[-1] in ("lock", "lease.json", "writer", "stop")}
     stores = {key.split("/")[3] for key in store.names("some/runs/stores/")}
@@ -83,14 +94,15 @@ def test_a_run_is_kept_in_a_bucket(store: ObjectStore, new_command: Callable[...
     shutil.rmtree(first.folder / "scratch")
     first.start("report", run)
     first.wait()
-    assert f"stored    {run}/report" in first.log
+    assert f"stored    {run}/report" in first.log and first.log.count("| student") == 2
     first.start("track", run)
     first.wait()
     assert f"has everything of {run}" in first.log
-    again = new_command(**training)
+    again = new_command(score=True, **training)
     again.start("run", "--resume", run)
     again.wait()
     assert "goes on from" not in again.log  # all of it is done
+    assert parts(store, run) == found
 
     second = new_command(**training)
     second.start("run", "job.yaml", "--set", f"storage={URL}", "--set", "seed=2")
