@@ -67,6 +67,54 @@ def weights(store: ObjectStore, run: str) -> dict[str, torch.Tensor]:
     return safetensors.torch.load(store.read(key))
 
 
+@pytest.mark.faults
+def test_a_killed_run_goes_on_from_the_bucket_alone(store: ObjectStore, new_command: Callable[..., Command]) -> None:
+    calm = new_command()
+    calm.start("run", "job.yaml", "--set", f"storage={URL}")
+    calm.wait()
+    [undisturbed] = set(RUN.findall(calm.log))
+
+    broken = new_command()
+    broken.start("run", "job.yaml", "--set", f"storage={URL}")
+    broken.until(lambda: RUN.search(broken.log), "run folder")
+    [run] = set(RUN.findall(broken.log))
+
+    def newest() -> int:
+        steps = re.findall(r"distill/checkpoints/step-(\d+)/manifest.json", "\n".join(parts(store, run)))
+        return max(map(int, steps), default=0)
+
+    broken.until(lambda: newest() >= 60, "checkpoint of step 60")
+    broken.kill_driver()
+    stopped_at = newest()
+    shutil.rmtree(broken.folder / "scratch")
+
+    elsewhere = new_command()
+    elsewhere.start("run", "--resume", run)
+    elsewhere.wait()
+    assert f"goes on from the checkpoint of step {stopped_at}" in elsewhere.log
+    ours, theirs = weights(store, run), weights(store, undisturbed)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert parts(store, run) >= {"report/index.html", "results.json", "distill/checkpoints/step-400/manifest.json"}
+
+
+@pytest.mark.faults
+def test_a_run_outlasts_its_bucket(store: ObjectStore, new_command: Callable[..., Command]) -> None:
+    broken = new_command()
+    broken.start("run", "job.yaml", "--set", f"storage={URL}")
+    broken.until(lambda: RUN.search(broken.log), "run folder")
+    [run] = set(RUN.findall(broken.log))
+    checkpoint = f"{run.removeprefix(f's3://{BUCKET}/')}/distill/checkpoints/step-20/manifest.json"
+    broken.until(lambda: checkpoint in store.names(), "checkpoint of step 20")
+    store.freeze(True)
+    broken.until(lambda: "is on this machine alone" in broken.log, "checkpoint that is not stored")
+    store.freeze(False)
+    broken.wait()
+    assert "work again" in broken.log
+    steps = {name.split("/")[2] for name in parts(store, run) if name.startswith("distill/checkpoints/")}
+    assert len(steps) in (3, 4) and "step-400" in steps  # the last three, and the best
+
+
 def test_a_run_is_kept_in_a_bucket(store: ObjectStore, new_command: Callable[..., Command]) -> None:
     training = {"steps": 8, "checkpoints": {"every_steps": 2, "keep_last": 2}, "export_at_steps": [4]}
     first = new_command(score=True, **training)
@@ -146,51 +194,3 @@ def check_refused(command: Command, arguments: list[str], words: str, number: in
     said = command.log[len(before) :].strip()
     assert words in said, said
     assert len(said.splitlines()) == 1, said
-
-
-@pytest.mark.faults
-def test_a_killed_run_goes_on_from_the_bucket_alone(store: ObjectStore, new_command: Callable[..., Command]) -> None:
-    calm = new_command()
-    calm.start("run", "job.yaml", "--set", f"storage={URL}")
-    calm.wait()
-    [undisturbed] = set(RUN.findall(calm.log))
-
-    broken = new_command()
-    broken.start("run", "job.yaml", "--set", f"storage={URL}")
-    broken.until(lambda: RUN.search(broken.log), "run folder")
-    [run] = set(RUN.findall(broken.log))
-
-    def newest() -> int:
-        steps = re.findall(r"distill/checkpoints/step-(\d+)/manifest.json", "\n".join(parts(store, run)))
-        return max(map(int, steps), default=0)
-
-    broken.until(lambda: newest() >= 60, "checkpoint of step 60")
-    broken.kill_driver()
-    stopped_at = newest()
-    shutil.rmtree(broken.folder / "scratch")
-
-    elsewhere = new_command()
-    elsewhere.start("run", "--resume", run)
-    elsewhere.wait()
-    assert f"goes on from the checkpoint of step {stopped_at}" in elsewhere.log
-    ours, theirs = weights(store, run), weights(store, undisturbed)
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert parts(store, run) >= {"report/index.html", "results.json", "distill/checkpoints/step-400/manifest.json"}
-
-
-@pytest.mark.faults
-def test_a_run_outlasts_its_bucket(store: ObjectStore, new_command: Callable[..., Command]) -> None:
-    broken = new_command()
-    broken.start("run", "job.yaml", "--set", f"storage={URL}")
-    broken.until(lambda: RUN.search(broken.log), "run folder")
-    [run] = set(RUN.findall(broken.log))
-    checkpoint = f"{run.removeprefix(f's3://{BUCKET}/')}/distill/checkpoints/step-20/manifest.json"
-    broken.until(lambda: checkpoint in store.names(), "checkpoint of step 20")
-    store.freeze(True)
-    broken.until(lambda: "is on this machine alone" in broken.log, "checkpoint that is not stored")
-    store.freeze(False)
-    broken.wait()
-    assert "work again" in broken.log
-    steps = {name.split("/")[2] for name in parts(store, run) if name.startswith("distill/checkpoints/")}
-    assert len(steps) in (3, 4) and "step-400" in steps  # the last three, and the best
