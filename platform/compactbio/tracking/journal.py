@@ -34,7 +34,7 @@ class Journal:
         self._lock = threading.Lock()
         self._waiting: list[str] = []
         events, length = _read(self._path, 0)
-        if self._path.exists():
+        if self._path.exists() and self._path.stat().st_size > length:
             os.truncate(self._path, length)  # without the half line of a writer that was killed
         self._kinds = {event["kind"] for event in events}
         self._last: dict[str, int] = {}
