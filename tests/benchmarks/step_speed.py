@@ -89,7 +89,7 @@ def recipe_spec(recipe: str, teacher: Path, options: argparse.Namespace) -> JobS
         f"stages.{stage}.training.global_batch={options.rows}",
         f"stages.{stage}.training.micro_batch={options.rows}",
         f"stages.{stage}.training.precision={options.precision}",
-        f"stages.{stage}.training.zero_stage=0",
+        f"stages.{stage}.training.zero_stage={0 if options.precision == 'fp32' else 1}",
         f"teacher={teacher}" if stage == "distill" else f"stages.pretrain.student={{{start}}}",
     ]
     if stage == "distill" and options.teacher_precision:

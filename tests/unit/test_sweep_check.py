@@ -74,6 +74,7 @@ def test_the_base_says_what_can_be_searched(
             f"contains what is searched ({MLM}",
         ),
         ({"objectives": [{"kind": "held_out", "stage": "finetune"}]}, "'finetune' is not a training stage"),
+        ({"scale": {"storage": "s3://bucket/runs"}}, "scale.storage: 's3://bucket/runs' is an address, which sweeps"),
         ({"objectives": [{"kind": "held_out", "stage": "adapt"}]}, "no objective depends on stage 'distill'"),
         (
             {"objectives": [{"kind": "held_out", "stage": s} for s in ("adapt", "distill")]},

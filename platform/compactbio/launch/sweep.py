@@ -27,11 +27,9 @@ from compactbio.launch.sweep_sources import Common, Confirming, Searching, trial
 from compactbio.models.load import quiet_transformers
 from compactbio.reporting.sweep_page import write_sweep_report
 from compactbio.reporting.sweep_results import SWEEP_RESULTS_FILE
-from compactbio.spec.base import SpecError
 from compactbio.spec.job import STAGE_PREFIX, Finetune
 from compactbio.spec.points import num_trials
 from compactbio.spec.secrets import without_password
-from compactbio.spec.storage import is_url
 from compactbio.spec.sweep import Population
 from compactbio.spec.trials import Sweep
 from compactbio.storage.copies import Storage
@@ -68,10 +66,6 @@ def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None, nam
     StoppedError where it was asked to stop.
     """
     base = sweep.base
-    if is_url(base.storage):
-        raise SpecError.at(
-            "storage", f"'{base.storage}' is an address, which sweeps do not take; name a folder that all nodes see"
-        )
     env_vars = environment.for_workers(use_gpu=base.cluster.use_gpu, online=base.online)
     quiet_transformers()
     if environment.is_submitted() and resume is None:

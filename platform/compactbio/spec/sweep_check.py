@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from compactbio.spec.base import Problem, SpecError
 from compactbio.spec.job import Distill, Finetune
 from compactbio.spec.space import Choice, Integer, LogUniform, Uniform
+from compactbio.spec.storage import is_url
 from compactbio.spec.sweep import Asha, HeldOut, Latency, Never, Population, Values, Yardstick
 from compactbio.spec.trials import Sweep, is_lambda
 
@@ -16,6 +17,11 @@ _LONGEST_VALUE = 60
 
 def problems(sweep: Sweep) -> Iterator[Problem]:
     """Everything about the sweep that its fields alone cannot show."""
+    if is_url(sweep.base.storage):
+        yield Problem(
+            "scale.storage",
+            f"'{sweep.base.storage}' is an address, which sweeps do not take; name a folder that all nodes see",
+        )
     for number, objective in enumerate(sweep.spec.objectives):
         found = list(_objective(sweep, objective, f"objectives.{number}"))
         yield from found
