@@ -165,6 +165,24 @@ def test_a_seed_gives_the_same_result_and_another_seed_another(cell: MakeCell, t
     assert other.model_digest == first.model_digest  # of the same pretrained weights
 
 
+def test_a_cell_that_has_ended_is_not_run_again_and_one_that_was_cut_gives_the_same(
+    cell: MakeCell, tmp_path: Path
+) -> None:
+    task = make_relations(tmp_path / "re")
+    one, cut = (cell(task, {"epochs": 2}, name) for name in ("one", "cut"))
+    first = run_tracked(one)
+    written = {path: path.stat().st_mtime_ns for path in one.folder.rglob("*")}
+    assert same(run_tracked(one), first)
+    assert {path: path.stat().st_mtime_ns for path in one.folder.rglob("*")} == written
+    events = (one.folder / "journal.jsonl").read_text().splitlines()
+    cut.folder.mkdir()
+    (cut.folder / "journal.jsonl").write_text("\n".join([*events[:4], events[4][:20]]))  # killed while it wrote
+    assert same(run_tracked(cut), first)
+    assert (cut.folder / "predictions.tsv").read_text() == (one.folder / "predictions.tsv").read_text()
+    steps = [step for step, _ in series(cut.folder)["loss"]]
+    assert steps == [step for step, _ in series(one.folder)["loss"]]
+
+
 def test_the_best_weights_are_kept_and_patience_stops(cell: MakeCell, tmp_path: Path) -> None:
     task = make_ner(tmp_path / "ner")
     tuning = {"epochs": 30, "schedule": "constant", "evaluate_every_steps": 4, "keep": "best", "patience": 2}
