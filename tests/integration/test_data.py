@@ -52,6 +52,7 @@ def store(compactbio: Compactbio, folder: Path) -> Path:
     return found
 
 
+@pytest.mark.faults
 def test_a_killed_build_goes_on_and_gives_the_same_store(
     compactbio: Compactbio, hermetic_environment: dict[str, str], folder: Path, store: Path
 ) -> None:

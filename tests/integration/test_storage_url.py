@@ -115,6 +115,7 @@ def test_a_run_outlasts_its_bucket(store: ObjectStore, new_command: Callable[...
     assert len(steps) in (3, 4) and "step-400" in steps  # the last three, and the best
 
 
+@pytest.mark.faults
 def test_a_run_is_kept_in_a_bucket(store: ObjectStore, new_command: Callable[..., Command]) -> None:
     training = {"steps": 8, "checkpoints": {"every_steps": 2, "keep_last": 2}, "export_at_steps": [4]}
     first = new_command(score=True, **training)

@@ -125,6 +125,7 @@ def test_corpora_are_submitted_with_the_files_that_they_name(head: Head, tiny_mo
     assert manifest.is_file()
 
 
+@pytest.mark.faults
 def test_a_sweep_is_submitted_stopped_and_goes_on(head: Head, tiny_model: Path, tiny_corpus: Path) -> None:
     place, trials = head.folder / "swept", 4
     place.mkdir()

@@ -17,7 +17,7 @@ from compactbio.launch.trial_scores import MEASURES, scores
 from compactbio.launch.trial_stages import TrialRequest, run_stages
 from compactbio.spec.job import Finetune
 from compactbio.spec.sweep import HeldOut, Values
-from compactbio.tracking.journal import FILE_NAME, Follower, Journal, Status, has_ended
+from compactbio.tracking.journal import FILE_NAME, Follower, Journal, Status, end_tags, has_ended
 from compactbio.training.checkpoint import newest_step
 
 RESULT_FILE = "result.json"
@@ -125,7 +125,10 @@ class TrialRun:
             self._thread.join(_POLL_SECONDS)
 
     def _work(self) -> None:
-        path = self._folder / RESULT_FILE
+        path, ended = self._folder / RESULT_FILE, end_tags(self._folder)
+        if ended.get("state") == "failed":  # the driver was killed before it could note that
+            self._outcome = TrialReport(failure=ended["reason"], over=True)
+            return
         try:
             if not path.exists():
                 made = run_stages(self._request, self._stopping, self._journal)
@@ -151,10 +154,10 @@ def fail_trial(folder: Path, tags: Mapping[str, str], values: Values, reason: st
 
 def _end_all(folder: Path, status: Status, tags: dict[str, str]) -> None:
     """Ends the trial's journal, and those of its stages that have not come to their end."""
+    Journal(folder).end(status, tags)  # first: a stage whose journal has ended is taken for finished
     for path in sorted(folder.rglob(FILE_NAME)):
         if path.parent != folder:
             Journal(path.parent).end(status)
-    Journal(folder).end(status, tags)
 
 
 def _write_scores(path: Path, values: list[float]) -> None:

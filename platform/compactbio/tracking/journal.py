@@ -157,6 +157,12 @@ def has_ended(folder: Path) -> bool:
     return any(event["kind"] == "end" for event in _read(folder / FILE_NAME, 0)[0])
 
 
+def end_tags(folder: Path) -> dict[str, str]:
+    """What the run of this journal was found by at its end; nothing while it has not come to that."""
+    ends = (event for event in _read(folder / FILE_NAME, 0)[0] if event["kind"] == "end")
+    return next((event["tags"] for event in ends), {})
+
+
 def series(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """The metrics of the run at `folder`: name to (step, value), in order."""
     points: dict[str, list[tuple[int, float]]] = {}
