@@ -160,6 +160,7 @@ def test_a_sweep_is_submitted_stopped_and_goes_on(head: Head, tiny_model: Path, 
     assert "goes on from the checkpoint of step" in (folder / "trial-0001" / "distill" / "journal.jsonl").read_text()
 
 
+@pytest.mark.faults
 def test_rays_own_command_runs_a_job_on_its_cluster(head: Head, distillation: Path) -> None:
     ray = str(Path(sys.executable).parent / "ray")
     run = "python -m compactbio.launch.cli run job.yaml --set stages.distill.training.steps=2 --set"
@@ -172,6 +173,7 @@ def test_rays_own_command_runs_a_job_on_its_cluster(head: Head, distillation: Pa
     assert len(list(Path(where).glob("faulty-*/distill/model/model.safetensors"))) == 1
 
 
+@pytest.mark.faults
 def test_secrets_of_the_environment_are_nowhere_to_be_read(head: Head, distillation: Path) -> None:
     planted = "planted-0f3a9c"
     secrets = {
