@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,13 +28,14 @@ def read_mentions(task: MentionTask) -> Sets[TaggedText]:
     calls by another name stays untagged.
     """
     concepts = _concepts(task)
-    names = _name_index(concepts)
+    names = _names(concepts)
+    lengths = _lengths(names)
     tags = ["O", f"B-{task.entity}", f"I-{task.entity}"]
     examples = []
     for concept in concepts.values():
         words = _WORD.findall(concept.definition)
         if words:
-            examples.append(TaggedText(concept.id, words, _tag(words, names, task.entity)))
+            examples.append(TaggedText(concept.id, words, _tag(words, names, lengths, task.entity)))
     return _split(examples, task, tags)
 
 
@@ -57,24 +59,31 @@ def _concepts(task: OntologyTask) -> dict[str, Concept]:
     return {concept.id: concept for concept in read_concepts(path)}
 
 
-def _name_index(concepts: dict[str, Concept]) -> dict[str, set[tuple[str, ...]]]:
-    """Names as lower-case words, by their first word. The root of the ontology is no mention."""
-    names: dict[str, set[tuple[str, ...]]] = {}
-    for concept in concepts.values():
-        for name in [concept.name, *concept.synonyms] if concept.parents else []:
-            words = tuple(_WORD.findall(name.lower()))
-            if words and len(name) >= _SHORTEST_NAME:
-                names.setdefault(words[0], set()).add(words)
-    return names
+def _names(concepts: dict[str, Concept]) -> set[tuple[str, ...]]:
+    """Names as lower-case words. The root of the ontology is no mention."""
+    return {
+        words
+        for concept in concepts.values()
+        for name in ([concept.name, *concept.synonyms] if concept.parents else [])
+        if len(name) >= _SHORTEST_NAME and (words := tuple(_WORD.findall(name.lower())))
+    }
 
 
-def _tag(words: list[str], names: dict[str, set[tuple[str, ...]]], entity: str) -> list[str]:
+def _lengths(names: Iterable[tuple[str, ...]]) -> dict[str, list[int]]:
+    """How many words the names have that begin with a word, the longest first."""
+    found: dict[str, set[int]] = {}
+    for name in names:
+        found.setdefault(name[0], set()).add(len(name))
+    return {first: sorted(lengths, reverse=True) for first, lengths in found.items()}
+
+
+def _tag(words: list[str], names: set[tuple[str, ...]], lengths: dict[str, list[int]], entity: str) -> list[str]:
     lowered = [word.lower() for word in words]
     tags = ["O"] * len(words)
     start = 0
     while start < len(words):
-        matches = [name for name in names.get(lowered[start], ()) if tuple(lowered[start : start + len(name)]) == name]
-        length = max(map(len, matches), default=0)
+        fitting = (n for n in lengths.get(lowered[start], ()) if start + n <= len(words))
+        length = next((n for n in fitting if tuple(lowered[start : start + n]) in names), 0)
         if length:
             tags[start : start + length] = [f"B-{entity}"] + [f"I-{entity}"] * (length - 1)
         start += max(length, 1)

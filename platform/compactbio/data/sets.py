@@ -33,7 +33,9 @@ class Sets(Generic[E_co]):
 
 def draws(identities: Iterable[str], *coordinates: int) -> list[int]:
     """For each identity a number that depends on it and the coordinates alone."""
-    return [int(counter.at(*coordinates, int(counter.bucket(identity) * 2**63))) for identity in identities]
+    places = np.array([int(counter.bucket(identity) * 2**63) for identity in identities], dtype=np.uint64)
+    drawn: list[int] = counter.at(*coordinates, places).tolist()
+    return drawn
 
 
 def hold_out(items: Sequence[T], share: float, seed: int, *, key: Callable[[T], str]) -> tuple[list[T], list[T]]:
