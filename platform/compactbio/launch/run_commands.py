@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,12 @@ _run = click.argument("run", metavar="RUN")
 
 
 @click.group()
-def runs() -> None:
+@click.pass_context
+def runs(context: click.Context) -> None:
     """Find runs again, and set them side by side."""
+    # A fifth of the time of these commands was the collector's, over what MLflow's import and a store's rows make.
+    gc.disable()
+    context.call_on_close(gc.enable)
 
 
 @runs.command("list")

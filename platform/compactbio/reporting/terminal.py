@@ -18,15 +18,17 @@ def plot(curves: dict[str, Series], *, width: int = 64, height: int = 10) -> lis
     if not points:
         return ["nothing to plot"]
     steps, values = [step for step, _ in points], [value for _, value in points]
+    first, last, lowest, highest = min(steps), max(steps), min(values), max(values)
     grid = [[" "] * width for _ in range(height)]
     for mark, series in reversed(list(zip(_marks(len(finite)), finite.values(), strict=True))):
         for step, value in series:
-            column = _place(step, min(steps), max(steps), width)
-            row = height - 1 - _place(value, min(values), max(values), height)
+            column = _place(step, first, last, width)
+            row = height - 1 - _place(value, lowest, highest, height)
             grid[row][column] = mark
-    lines = [f"{label:>10} |{''.join(row).rstrip()}" for label, row in zip(_labels(values, height), grid, strict=True)]
+    labels = [f"{highest:.4g}", *[""] * (height - 2), f"{lowest:.4g}"]
+    lines = [f"{label:>10} |{''.join(row).rstrip()}" for label, row in zip(labels, grid, strict=True)]
     lines.append(f"{'':>10} +{'-' * width}")
-    lines.append(f"{'step':>10}  {min(steps):<{width // 2},}{max(steps):>{width - width // 2},}")
+    lines.append(f"{'step':>10}  {first:<{width // 2},}{last:>{width - width // 2},}")
     legend = "  ".join(f"{mark} {name}" for mark, name in zip(_marks(len(finite)), finite, strict=True))
     return [*lines, f"{'':>12}{legend}"]
 
@@ -38,8 +40,3 @@ def _marks(number: int) -> list[str]:
 def _place(value: float, low: float, high: float, number: int) -> int:
     """Which of `number` places between low and high a value falls on."""
     return round((value - low) / (high - low) * (number - 1)) if high > low else 0
-
-
-def _labels(values: list[float], height: int) -> list[str]:
-    """The highest value at the top, the lowest at the bottom."""
-    return [f"{max(values):.4g}", *[""] * (height - 2), f"{min(values):.4g}"]
