@@ -11,14 +11,14 @@ from compactbio.tracking.browse import Browser
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Three jobs of two recipes, one with a stage and a registered student."""
+    """Two jobs and a sweep of two recipes, the sweep with a stage and a registered student."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
     for number, (recipe, score) in enumerate((("tiny", 0.4), ("tiny", 0.7), ("other", 0.9))):
         experiment = client.get_experiment_by_name(recipe)
         identity = experiment.experiment_id if experiment else client.create_experiment(recipe)
-        tags = {"kind": "job", "recipe": recipe, "seed": str(number)}
+        tags = {"kind": "job" if recipe == "tiny" else "sweep", "recipe": recipe, "seed": str(number)}
         run = client.create_run(identity, run_name=f"{recipe}-{number}", tags=tags, start_time=1000 * (number + 1))
         client.log_metric(run.info.run_id, "score/a/b", score)
         client.log_param(run.info.run_id, "seed", number)

@@ -38,12 +38,12 @@ def runs(context: click.Context) -> None:
 
 @runs.command("list")
 @storage_option
-@click.option("--recipe", help="Only those of this recipe, the `name` of their spec.")
+@click.option("--recipe", help="Only those of this recipe, the `name` of their job's spec.")
 @click.option("--tag", "tags", multiple=True, metavar="NAME=VALUE", help="Only those with this tag.")
 @click.option("--score", "scores", multiple=True, metavar="NAME>=VALUE", help="Only those with such a metric.")
 @click.option("--most", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many at most.")
 def list_runs(storage: Path, recipe: str | None, tags: tuple[str, ...], scores: tuple[str, ...], most: int) -> None:
-    """Print jobs, the newest first; with a tag such as kind=distill their stages."""
+    """Print jobs and sweeps, the newest first; with a tag such as kind=distill or kind=trial their parts."""
     found = _open(storage).jobs(recipe=recipe, tags=_tags(tags), scores=list(scores), most=most)
     table = Table("run", "recipe", "status", "started", "took", "spec", "seed", "results", box=None, pad_edge=False)
     for run in found:

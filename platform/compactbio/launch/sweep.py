@@ -147,7 +147,12 @@ class _Running:
         from compactbio.launch.sweep_study import SearchStudy
 
         sweep = self._sweep
-        tags = {"sweep": sweep.spec.name, "spec_digest": sweep.base.digest(), "git_sha": git_sha()}
+        tags = {
+            "recipe": sweep.base.name,
+            "sweep": sweep.spec.name,
+            "spec_digest": sweep.base.digest(),
+            "git_sha": git_sha(),
+        }
         self._journal.start(self._folder.name, tags | {"kind": "sweep"})
         self._journal.params({**sweep.spec.flat(), "base_digest": sweep.base.digest()})
         study = SearchStudy(sweep, self._folder.name, self._url)

@@ -15,12 +15,12 @@ from compactbio.spec.secrets import without_password
 
 Points = list[tuple[int, float]]
 _MOST_CHILDREN = 1000
-_JOB = "tags.kind = 'job'"
+_WHOLE = f"tags.`{MLFLOW_PARENT_RUN_ID}` IS NULL"
 
 
 @dataclass(frozen=True)
 class Found:
-    """A tracked run: a job, or a part of one."""
+    """A tracked run: a job, a sweep, or a part of one."""
 
     run_id: str
     name: str
@@ -62,19 +62,19 @@ class Browser:
             ) from None
 
     def jobs(self, *, recipe: str | None, tags: dict[str, str], scores: list[str], most: int) -> list[Found]:
-        """The newest jobs of a recipe, with these tags, whose metrics fulfil conditions like `NAME >= 0.5`.
+        """The newest jobs and sweeps of a recipe, with these tags, whose metrics fulfil conditions like `NAME >= 0.5`.
 
         A tag `kind` asks for parts of jobs, such as `distill`. Raises SpecError for a condition that is none.
         """
         wanted = {"recipe": recipe, **tags} if recipe is not None else tags
         conditions = [f"tags.`{name}` = '{value}'" for name, value in wanted.items()]
         conditions += [_condition(score) for score in scores]
-        conditions += [] if "kind" in wanted else [_JOB]
+        conditions += [] if "kind" in wanted else [_WHOLE]
         return self._search(" and ".join(conditions), most)
 
     def job(self, name: str) -> Found:
-        """The job whose run has this name, or one that begins with it. Raises SpecError unless there is one."""
-        found = self._search(f"{_JOB} and attributes.run_name LIKE '{name}%'", _MOST_CHILDREN)
+        """The job or sweep whose run has this name, or one that begins with it. Raises SpecError unless there is one."""
+        found = self._search(f"{_WHOLE} and attributes.run_name LIKE '{name}%'", _MOST_CHILDREN)
         exact = [run for run in found if run.name == name]
         if len(found) != 1 and len(exact) != 1:
             what = f"there are {len(found)}: {', '.join(run.name for run in found[:5])}" if found else "there is none"
