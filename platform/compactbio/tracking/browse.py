@@ -73,7 +73,7 @@ class Browser:
         return self._search(" and ".join(conditions), most)
 
     def job(self, name: str) -> Found:
-        """The job or sweep whose run has this name, or one that begins with it. Raises SpecError unless there is one."""
+        """The job or sweep of this name, or of one that begins with it. Raises SpecError unless there is one."""
         found = self._search(f"{_WHOLE} and attributes.run_name LIKE '{name}%'", _MOST_CHILDREN)
         exact = [run for run in found if run.name == name]
         if len(found) != 1 and len(exact) != 1:
