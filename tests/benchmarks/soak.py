@@ -71,14 +71,18 @@ def soak(job: faults.Job, draw: random.Random, kills: int) -> bool:
             break
         workers = job.workers()
         usage.append((number, *weigh(psutil.Process(job.process.pid)), *(weigh(workers[0]) if workers else (0, 0))))
-        reached, saved, killed_at = reported(job), job.newest, time.monotonic()
+        saved, killed_at = job.newest, time.monotonic()
         victim = draw.choice(["worker", "worker", "worker", "driver"])
         if victim == "driver" or not workers:
             victim = "driver"
             job.kill_driver()
+            reached = reported(job)
             job.resume()
         else:
-            draw.choice(workers).kill()
+            killed = draw.choice(workers)
+            killed.kill()
+            killed.wait()
+            reached = reported(job)
         job.until(lambda reached=reached: reported(job) > reached, "a step behind the kill", 600)
         recoveries.append(time.monotonic() - killed_at)
         redone.append(reached - saved)
