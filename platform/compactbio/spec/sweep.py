@@ -154,9 +154,10 @@ class Asha(_Early):
     """Says that this is `asha`."""
 
     first_rung: Positive
-    """Steps (or rows) of the first rung; each further one is `reduction` times as far."""
+    """Steps (or rows) of the first rung; each further one is `reduction` times as far. A fifth of the way or more:
+    earlier, a search of learning rates stops those that begin slowly and end best (measured: jobs/LOG.md)."""
 
-    reduction: Annotated[int, Field(ge=2)] = 3
+    reduction: Annotated[int, Field(ge=2)] = 2
 
 
 class Median(_Early):
