@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import os
+import pickle
 import time
+import zlib
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -58,7 +60,7 @@ class TrialActor(tune.Trainable):
         self._stack = ExitStack()
         self._in_group = False
         self._run: TrialRun | None = None
-        if config[_REQUEST].spec.cluster.num_workers == 1:
+        if _unpacked(config).spec.cluster.num_workers == 1:
             from compactbio.training import alone
 
             assert alone
@@ -66,7 +68,7 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """The trial's next report."""
         if self._run is None:
-            self._run = self._begin(self.config[_REQUEST])
+            self._run = self._begin(_unpacked(self.config))
         report = self._run.next_report()
         return {"report": report, "done": report.over}
 
@@ -131,6 +133,16 @@ def run_trials(
         raise StoppedError
 
 
+def _packed(request: TrialRequest) -> dict[str, Any]:
+    """A trial's config. Packed, because Tune keeps it to the sweep's end: half of what the driver grew by was specs."""
+    return {_REQUEST: zlib.compress(pickle.dumps(request))}
+
+
+def _unpacked(config: dict[str, Any]) -> TrialRequest:
+    request: TrialRequest = pickle.loads(zlib.decompress(config[_REQUEST]))
+    return request
+
+
 class _Asked(Stopper):
     """Ends all trials when the driver was asked to stop."""
 
@@ -169,7 +181,7 @@ class _Feeding(Searcher):
         if isinstance(request, Later):
             return None
         self.live[trial_id] = request
-        return {_REQUEST: request}
+        return _packed(request)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         request = self.live.pop(trial_id)
