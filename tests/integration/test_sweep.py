@@ -80,7 +80,8 @@ def folder(
     killed = Command(place, hermetic_environment)
     killed.start("sweep", "sweep.yaml")
     going: list[str] = []
-    while not going:  # a trial on its way may end between the look at it and the kill
+    before: dict[Path, bytes] = {}
+    while not (going and before):  # a trial on its way may end between the look at it and the kill
         killed.until(lambda: states(place)["finished"] and saved(place), "a finished trial beside one that is saved")
         killed.kill_driver()
         before = {path: path.read_bytes() for path in ended(place)}
