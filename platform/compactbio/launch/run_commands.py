@@ -31,7 +31,7 @@ _run = click.argument("run", metavar="RUN")
 @click.pass_context
 def runs(context: click.Context) -> None:
     """Find runs again, and set them side by side."""
-    # Up to a quarter of the time of these commands was the collector's, over what MLflow's import and a store's rows make.
+    # Up to a quarter of their time was the collector's, over what MLflow's import and a store's rows make.
     gc.disable()
     context.call_on_close(gc.enable)
 
