@@ -3,8 +3,10 @@
     python tests/benchmarks/soak.py [--steps 4000] [--kills 20] [--seed 1]
 
 Workers and drivers are killed with SIGKILL at random moments. Prints what was killed when, how long it took until the
-next step was reported, how many steps were done again, and memory and open files of driver and workers over time.
+next step was reported, how many steps were done again, and memory and open files of driver and workers: along the
+undisturbed run, whose processes live for all its steps, and before each kill, which starts workers anew.
 Exits with 1 unless weights and steps are those of the undisturbed run and neither memory nor files grew.
+With `--kills 0` there is the undisturbed run alone.
 """
 
 from __future__ import annotations
@@ -26,7 +28,10 @@ import conftest
 import faults
 
 GROWTH = 1.15
-"""More than this between the first third of the kills and the last is a leak."""
+"""More than this between the first third and the last is a leak."""
+
+Usage = list[tuple[str, float, int, float, int]]
+"""When, and MiB and open files of the driver and of a worker."""
 
 
 def main() -> None:
@@ -45,8 +50,12 @@ def main() -> None:
         calm = faults.Job(folder / "calm", environment, spec)
         started = time.monotonic()
         calm.start()
-        calm.wait(seconds=3600)
+        usage = watch(calm)
+        calm.wait(seconds=60)
         print(f"undisturbed: {time.monotonic() - started:.0f} s for {options.steps} steps")
+        calm_flat = is_flat(usage)
+        if not options.kills:
+            sys.exit(0 if calm_flat else 1)
         spec["cluster"] = {"max_failures": options.kills}
         broken = faults.Job(folder / "broken", environment, spec)
         flat = soak(broken, draw, options.kills)
@@ -54,14 +63,38 @@ def main() -> None:
         steps = [step for step, _ in broken.history("loss")]
         once = steps == [step for step, _ in calm.history("loss")]
         print(f"the undisturbed run's weights: {'yes' if same else 'NO'}; every step once: {'yes' if once else 'NO'}")
-        print(f"memory and open files flat: {'yes' if flat else 'NO'}")
-        sys.exit(0 if same and once and flat else 1)
+        sys.exit(0 if same and once and flat and calm_flat else 1)
+
+
+def watch(job: faults.Job) -> Usage:
+    """Weighs driver and a worker until the job ends."""
+    usage: Usage = []
+    while job.process.poll() is None:
+        if (workers := job.workers()) and (step := reported(job)):
+            try:
+                usage.append((f"step {step}", *weigh(psutil.Process(job.process.pid)), *weigh(workers[0])))
+            except psutil.NoSuchProcess:  # the job's end
+                break
+        time.sleep(5)
+    return usage
+
+
+def is_flat(usage: Usage) -> bool:
+    """Whether memory and files of the last third are those of the first."""
+    third = max(1, len(usage) // 3)
+    for when, *values in (usage[0], usage[third], usage[-third], usage[-1]):
+        print("{}: driver {:.0f} MiB, {} files; worker {:.0f} MiB, {} files".format(when, *values))
+    columns = list(zip(*(values for _, *values in usage), strict=True))
+    flat = all(statistics.median(some[-third:]) <= GROWTH * statistics.median(some[:third]) for some in columns)
+    print(f"memory and open files flat: {'yes' if flat else 'NO'}")
+    return flat
 
 
 def soak(job: faults.Job, draw: random.Random, kills: int) -> bool:
-    """Kills; says whether memory and files of the last third are those of the first."""
+    """Kills; says whether driver and workers stayed as they were."""
     job.start()
-    recoveries, redone, usage = [], [], []
+    recoveries, redone = [], []
+    usage: Usage = []
     for number in range(kills):
         before = reported(job)
         job.until(lambda before=before: reported(job) > before, "a step behind the last kill", 600)
@@ -70,7 +103,9 @@ def soak(job: faults.Job, draw: random.Random, kills: int) -> bool:
             print(f"ended after {number} kills: more steps are needed")
             break
         workers = job.workers()
-        usage.append((number, *weigh(psutil.Process(job.process.pid)), *(weigh(workers[0]) if workers else (0, 0))))
+        if workers:
+            driver = psutil.Process(job.process.pid)
+            usage.append((f"before kill {number + 1}", *weigh(driver), *weigh(workers[0])))
         saved, killed_at = job.newest, time.monotonic()
         victim = draw.choice(["worker", "worker", "worker", "driver"])
         if victim == "driver" or not workers:
@@ -90,11 +125,7 @@ def soak(job: faults.Job, draw: random.Random, kills: int) -> bool:
     job.wait(seconds=3600)
     again = statistics.median(redone)
     print(f"{len(recoveries)} kills, medians: {statistics.median(recoveries):.0f} s to go on, {again:.0f} steps again")
-    for number, *values in usage:
-        print("before kill {:>2}: driver {:.0f} MiB, {} files; worker {:.0f} MiB, {} files".format(number + 1, *values))
-    third = max(1, len(usage) // 3)
-    columns = list(zip(*(values for _, *values in usage), strict=True))
-    return all(statistics.median(some[-third:]) <= GROWTH * statistics.median(some[:third]) for some in columns)
+    return is_flat(usage)
 
 
 def reported(job: faults.Job) -> int:

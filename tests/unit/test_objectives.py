@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import weakref
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, PreTrainedModel
 
 from compactbio.data.batches import Batch
 from compactbio.models.forward import Outputs
+from compactbio.objectives import losses
 from compactbio.objectives.objective import Objective
 from compactbio.spec import objective as spec
 from compactbio.training.learner import Averaging, Ensemble, StudentLearner, Teacher
@@ -341,6 +343,51 @@ def test_lambdas_follow_their_schedule(step: int, weight: float) -> None:
     objective = Objective(section, bert(2).config)
     assert objective.weights(step).tolist() == pytest.approx([weight])
     assert float(objective.loss(torch.tensor([8.0]), torch.tensor([4.0]), step)) == pytest.approx(2 * weight)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_term_that_is_differentiated_at_once_has_the_gradient_of_the_plain_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gradient() -> list[Tensor]:
+        batch, student, teacher = ragged([6, 3, 5]), bert(2), bert(4)
+        objective = Objective(
+            spec.Objective.model_validate_json(json.dumps(CASES[name][0])), student.config, teacher.config
+        )
+        learner = without_dropout(StudentLearner(student, objective))
+        objective.loss(learner(batch, Teacher(teacher, objective)(batch)), objective.count(batch)).mul(3).backward()
+        return [value.grad for value in student.parameters() if value.grad is not None]
+
+    found = gradient()
+    monkeypatch.setattr(losses, "differentiated_at_once", lambda loss, student: loss(student))
+    for ours, expected in zip(found, gradient(), strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-4)
+
+
+class _Kept:
+    """What a graph keeps of a tensor, for as long as it does."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
+@pytest.mark.parametrize("loss", ["kl", "mse"])
+def test_of_each_pair_of_layers_one_map_is_kept_for_the_backward_pass(loss: str) -> None:
+    batch, student, teacher = ragged([9, 7, 8, 6]), bert(2), bert(4)
+    text = json.dumps({"attention": {"loss": loss, "layer_map": [1, 3]}})
+    objective = Objective(spec.Objective.model_validate_json(text), student.config, teacher.config)
+    learner, targets = StudentLearner(student, objective), Teacher(teacher, objective)(batch)
+    kept: weakref.WeakSet[_Kept] = weakref.WeakSet()
+
+    def keep(tensor: Tensor) -> _Kept:
+        kept.add(made := _Kept(tensor))
+        return made
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda made: made.tensor):
+        totals = learner(batch, targets)
+    maps = [some for some in kept if some.tensor.is_floating_point() and some.tensor.numel() == 4 * 4 * 9 * 9]
+    assert len(maps) == 2
+    totals.sum().backward()
 
 
 def test_agreement_is_measured_on_held_out_rows_and_not_trained() -> None:

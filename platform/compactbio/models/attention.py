@@ -1,16 +1,20 @@
 """Attention taken from the attention call itself: before dropout, and only in the layers that are asked for.
 
-Every other layer, and the output of an observed one, goes through PyTorch's fused attention.
+Every other layer, and the output of an observed one, goes through PyTorch's fused attention. On a CPU that has no
+kernel with dropout and keeps a layer's whole map three times over, so there the maps are computed again in the
+backward pass, with the same dropout.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -53,7 +57,15 @@ def observed_attention(
         rows, layer = slot
         scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
         rows[layer] = _masked_scores(query, key, attention_mask, scaling)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    attend = partial(sdpa_attention_forward, module, attention_mask=attention_mask, **kwargs)
+    if _keeps_maps(query, kwargs.get("dropout", 0.0)):
+        return checkpoint(attend, query, key, value, use_reentrant=False)
+    return attend(query, key, value)
+
+
+def _keeps_maps(query: Tensor, dropout: float) -> bool:
+    """Whether PyTorch's attention would keep its maps for the backward pass."""
+    return query.device.type == "cpu" and dropout > 0 and query.requires_grad and not torch.compiler.is_compiling()
 
 
 def _masked_scores(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:

@@ -6,6 +6,9 @@ count in a row.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -73,3 +76,26 @@ def attention_squared_error_sum(
         student, teacher = student.softmax(dim=-1), teacher.softmax(dim=-1)
     counted = queries[:, None, :, None] & keys[:, None, None, :]
     return torch.sum(torch.where(counted, student - teacher, 0.0) ** 2)
+
+
+def differentiated_at_once(loss: Callable[[Tensor], Tensor], student: Tensor) -> Tensor:
+    """loss(student), a sum, with its gradient computed on the spot: until the backward pass that is kept, and nothing
+    of what lies between, which for rows of attention or of a vocabulary is several times as much."""
+    if not (student.requires_grad and torch.is_grad_enabled()):
+        return loss(student)
+    return _AtOnce.apply(student, loss)
+
+
+class _AtOnce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, student: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+        with torch.enable_grad():
+            leaf = student.detach().requires_grad_()
+            total = loss(leaf)
+        ctx.save_for_backward(*torch.autograd.grad(total, leaf))
+        return total.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Any) -> Any:
+        [gradient] = ctx.saved_tensors
+        return gradient * upstream[0], None

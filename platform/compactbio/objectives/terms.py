@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,7 +21,12 @@ from compactbio.spec import objective as spec
 from compactbio.spec.objective import Positions
 
 Project = Callable[[Tensor], Tensor]
-LogitLoss = Callable[[Tensor, Tensor], Tensor]
+
+
+class LogitLoss(Protocol):
+    """A sum over positions, from the logits [P, V] of both sides."""
+
+    def __call__(self, student: Tensor, teacher: Tensor) -> Tensor: ...
 
 
 class Term(Protocol):
@@ -81,8 +86,8 @@ class LogitTerm:
         return positions_of(batch, self._positions).sum()[None].float() * self._entries
 
     def total(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
-        pair = (_full(side.logits_at(self._positions, batch)) for side in (student, teacher))
-        return self._loss(*pair)[None]
+        ours, theirs = (_full(side.logits_at(self._positions, batch)) for side in (student, teacher))
+        return losses.differentiated_at_once(partial(self._loss, teacher=theirs), ours)[None]
 
 
 class AgreementTerm:
@@ -159,12 +164,14 @@ class AttentionTerm:
         return torch.stack(sums).sum()[None]
 
     def _loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        queries = positions_of(batch, self._spec.positions)
+        common: dict[str, Any] = {"teacher": teacher, "queries": positions_of(batch, self._spec.positions)}
         if self._spec.loss == "kl":
             teacher_first = self._spec.direction == "teacher_student"
-            return losses.attention_kl_sum(student, teacher, queries, teacher_first=teacher_first)
-        probabilities = self._spec.on == "probabilities"
-        return losses.attention_squared_error_sum(student, teacher, queries, batch.real, probabilities=probabilities)
+            loss = partial(losses.attention_kl_sum, **common, teacher_first=teacher_first)
+        else:
+            probabilities = self._spec.on == "probabilities"
+            loss = partial(losses.attention_squared_error_sum, **common, keys=batch.real, probabilities=probabilities)
+        return losses.differentiated_at_once(loss, student)
 
     def _keys(self, batch: Batch) -> Tensor:
         """Keys over which the mean is taken [B, T]; under `all` padding counts, and adds nothing."""
