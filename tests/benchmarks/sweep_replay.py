@@ -73,7 +73,7 @@ KINDS = {
         sources=[{"format": "blocks", "files": "text/abstracts_*.txt.xz"}],
         held_out=0.02,
         student={"num_hidden_layers": 3, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512},
-        grid={LR: [1e-4, 5e-4, 2e-3, 8e-3, 3.2e-2], LAMBDA: [0.2, 2.0, 20.0], BATCH: [8, 16, 32]},
+        grid={LR: [4e-5, 2e-4, 1e-3, 5e-3, 2.5e-2], LAMBDA: [0.2, 2.0, 20.0], BATCH: [8, 16, 32]},
     ),
 }
 FULL_TRIALS, MOST_TRIALS = 20, 200
