@@ -81,7 +81,7 @@ def test_forward_agrees_with_the_model_itself(config: PreTrainedConfig, batch: B
     torch.testing.assert_close(ours.hidden[2][real], theirs.hidden_states[2][real], atol=1e-4, rtol=1e-4)
     assert set(ours.attention) == {0, 2}
     for layer in (0, 2):
-        rows = ours.attention[layer].softmax(-1).transpose(1, 2)[real]
+        rows = ours.attention[layer].scores().softmax(-1).transpose(1, 2)[real]
         torch.testing.assert_close(rows, theirs.attentions[layer].transpose(1, 2)[real], atol=1e-5, rtol=1e-4)
 
 
@@ -107,7 +107,7 @@ def test_activations_computed_again_give_the_same_gradients_and_take_less_memory
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             out = forward(model, batch, Needs(logits="masked", hidden=frozenset({1}), attention=observed))
         assert out.logits is not None
-        seen = [out.logits, out.hidden[1], *(scores.clamp_min(-1e3) for scores in out.attention.values())]
+        seen = [out.logits, out.hidden[1], *(some.scores().clamp_min(-1e3) for some in out.attention.values())]
         sum(some.square().mean() for some in seen).backward()
         return [parameter.grad for parameter in model.parameters() if parameter.grad is not None], kept
 
@@ -183,7 +183,7 @@ def test_attention_is_seen_before_dropout(batch: Batch) -> None:
     model = AutoModelForMaskedLM.from_config(config)
     make_observable(model)
     first = Needs(attention=frozenset({0}))  # the layer that no dropout comes before
-    trained, evaluated = (forward(model.train(mode), batch, first).attention[0] for mode in (True, False))
+    trained, evaluated = (forward(model.train(mode), batch, first).attention[0].scores() for mode in (True, False))
     torch.testing.assert_close(trained, evaluated)
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from compactbio.data.batches import Batch
 from compactbio.models.architecture import architecture
-from compactbio.models.attention import observe
+from compactbio.models.attention import Observed, observe
 from compactbio.spec.objective import Positions
 
 _WIDER = ("masked", "real", "all")
@@ -46,14 +46,13 @@ class Needs:
 class Outputs:
     """What a forward pass returned.
 
-    logits [M, V] at the positions that were asked for alone. hidden: index to [B, T, D]. attention: layer to the
-    scaled scores [B, H, T, T] before the softmax and before dropout, the lowest number at keys that are padding.
+    logits [M, V] at the positions that were asked for alone. hidden: index to [B, T, D]. attention: by layer.
     """
 
     logits: Tensor | None = None
     logit_positions: Positions = "masked"
     hidden: dict[int, Tensor] = field(default_factory=dict)
-    attention: dict[int, Tensor] = field(default_factory=dict)
+    attention: dict[int, Observed] = field(default_factory=dict)
 
     def logits_at(self, positions: Positions, batch: Batch) -> Tensor:
         """The logits at some of the positions that there are logits of."""

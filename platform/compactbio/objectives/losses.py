@@ -78,24 +78,23 @@ def attention_squared_error_sum(
     return torch.sum(torch.where(counted, student - teacher, 0.0) ** 2)
 
 
-def differentiated_at_once(loss: Callable[[Tensor], Tensor], student: Tensor) -> Tensor:
-    """loss(student), a sum, with its gradient computed on the spot: until the backward pass that is kept, and nothing
-    of what lies between, which for rows of attention or of a vocabulary is several times as much."""
-    if not (student.requires_grad and torch.is_grad_enabled()):
-        return loss(student)
-    return _AtOnce.apply(student, loss)
+def differentiated_at_once(loss: Callable[..., Tensor], *student: Tensor) -> Tensor:
+    """loss(*student), a sum, with its gradients computed on the spot: until the backward pass they are kept, and
+    nothing of what lies between, which for rows of attention or of a vocabulary is many times as much."""
+    if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in student)):
+        return loss(*student)
+    return _AtOnce.apply(loss, *student)
 
 
 class _AtOnce(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, student: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(ctx: Any, loss: Callable[..., Tensor], *student: Tensor) -> Tensor:
         with torch.enable_grad():
-            leaf = student.detach().requires_grad_()
-            total = loss(leaf)
-        ctx.save_for_backward(*torch.autograd.grad(total, leaf))
+            leaves = [tensor.detach().requires_grad_() for tensor in student]
+            total = loss(*leaves)
+        ctx.save_for_backward(*torch.autograd.grad(total, leaves))
         return total.detach()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Any) -> Any:
-        [gradient] = ctx.saved_tensors
-        return gradient * upstream[0], None
+        return None, *(gradient * upstream[0] for gradient in ctx.saved_tensors)

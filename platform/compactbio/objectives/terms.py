@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from compactbio.data.batches import Batch
+from compactbio.models.attention import Observed
 from compactbio.models.forward import Needs, Outputs, positions_of
 from compactbio.objectives import losses
 from compactbio.spec import objective as spec
@@ -158,20 +159,24 @@ class AttentionTerm:
 
     def total(self, student: Outputs, teacher: Outputs, batch: Batch) -> Tensor:
         sums = [
-            weight * self._loss(_full(student.attention[s]), _full(teacher.attention[t]), batch)
+            weight * self._loss(student.attention[s], teacher.attention[t], batch)
             for (s, t), weight in zip(enumerate(self._spec.layer_map), self._weights, strict=True)
         ]
         return torch.stack(sums).sum()[None]
 
-    def _loss(self, student: Tensor, teacher: Tensor, batch: Batch) -> Tensor:
-        common: dict[str, Any] = {"teacher": teacher, "queries": positions_of(batch, self._spec.positions)}
-        if self._spec.loss == "kl":
-            teacher_first = self._spec.direction == "teacher_student"
-            loss = partial(losses.attention_kl_sum, **common, teacher_first=teacher_first)
-        else:
+    def _loss(self, student: Observed, teacher: Observed, batch: Batch) -> Tensor:
+        queries = positions_of(batch, self._spec.positions)
+
+        def loss(query: Tensor, key: Tensor) -> Tensor:
+            ours = _full(student._replace(query=query, key=key).scores())
+            theirs = _full(teacher.scores())
+            if self._spec.loss == "kl":
+                teacher_first = self._spec.direction == "teacher_student"
+                return losses.attention_kl_sum(ours, theirs, queries, teacher_first=teacher_first)
             probabilities = self._spec.on == "probabilities"
-            loss = partial(losses.attention_squared_error_sum, **common, keys=batch.real, probabilities=probabilities)
-        return losses.differentiated_at_once(loss, student)
+            return losses.attention_squared_error_sum(ours, theirs, queries, batch.real, probabilities=probabilities)
+
+        return losses.differentiated_at_once(loss, student.query, student.key)
 
     def _keys(self, batch: Batch) -> Tensor:
         """Keys over which the mean is taken [B, T]; under `all` padding counts, and adds nothing."""
