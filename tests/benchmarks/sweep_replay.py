@@ -10,8 +10,8 @@ teacher, a small student, and real text, the Human Phenotype Ontology or PubMed 
 with a held-out loss at every ninth of the way. Points are kept as they finish: start it again after a kill, and it
 goes on with those that were running from their beginning. `replay` runs both searches on it for many seeds: a search
 draws from continuous ranges, as a sweep does, and looks up the nearest point of the grid; so seeds cost nothing, and
-nobody can tune to one. Both searches begin with the base's own values. The two tables share neither text nor student
-nor grid, so that settings found on one can be tried on the other.
+nobody can tune to one. Both searches begin with the base's own values. The two tables differ in text, student and
+grid, so that settings found on one can be tried on the other.
 """
 
 from __future__ import annotations

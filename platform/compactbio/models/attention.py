@@ -1,8 +1,8 @@
 """Attention taken from the attention call itself: before dropout, and only in the layers that are asked for.
 
-Every other layer, and the output of an observed one, goes through PyTorch's fused attention. On a CPU that has no
-kernel with dropout and keeps a layer's whole map three times over, so there the maps are computed again in the
-backward pass, with the same dropout.
+The output of every layer, observed or not, comes from PyTorch's fused attention. On a CPU that has no kernel with
+dropout and keeps a layer's whole map three times over, so there the maps are computed again in the backward pass, with
+the same dropout.
 """
 
 from __future__ import annotations
