@@ -73,7 +73,7 @@ def ours(bench: Bench, loaded: TaskModel, seed: int) -> Callable[[], None]:
     batches = TaskBatches(rows, tuning.batch, seed, bench.pad_id)
     num_steps = batches.num_steps(bench.num_epochs)
     learner = TaskLearner(loaded.model, bench.kind.head.reading, bench.kind.loss(rows))
-    optimiser = build_optimiser(learner, tuning, scales=learning_rates(learner, tuning, loaded.new))
+    optimiser = build_optimiser(learner, tuning, scales=learning_rates(learner, tuning))
     schedule = build_schedule(tuning, steps=num_steps, warmup_steps=round(tuning.warmup_share * num_steps))
     engine = LocalEngine(learner, optimiser, schedule, max_grad_norm=tuning.max_grad_norm, device=torch.device("cpu"))
 

@@ -82,7 +82,7 @@ def job(folder: Path, ontology: Path, tiny_model: Path) -> Path:
                     "mentions": {"kind": "concept_mentions", **task},
                     "branches": {"kind": "concept_branches", "root": "X:1", **task},
                 },
-                "tuning": {"lr": 1e-3, "new_lr": 1e-2, "epochs": 4, "batch": 8, "max_tokens": 32},
+                "tuning": {"lr": 1e-3, "head_lr": 1e-2, "epochs": 4, "batch": 8, "max_tokens": 32},
                 "measuring": {"sentences": 4, "rounds": 1},
             },
         },

@@ -49,13 +49,38 @@ def test_layers_below_the_head_learn_more_slowly() -> None:
     sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
     with torch.device("meta"):
         model = BertForTokenClassification(BertConfig(vocab_size=9, **sizes))
-    rates = learning_rates(
-        TaskLearner(model, "tokens", ClassLoss("tags")),
-        Tuning(lr=0.1, new_lr=0.3, layer_decay=0.5),
-        frozenset({"classifier.weight"}),
-    )
-    assert rates["model.classifier.weight"] == pytest.approx(3.0)
-    assert rates["model.classifier.bias"] == 1.0
+    learner = TaskLearner(model, "tokens", ClassLoss("tags"))
+    rates = learning_rates(learner, Tuning(lr=0.1, layer_decay=0.5))
+    assert rates["model.classifier.weight"] == 1.0
     assert rates["model.bert.encoder.layer.1.output.dense.weight"] == 0.5
     assert rates["model.bert.encoder.layer.0.output.dense.weight"] == 0.25
     assert rates["model.bert.embeddings.word_embeddings.weight"] == 0.125
+
+
+@pytest.mark.parametrize(
+    ("kind", "auto", "last"),
+    [
+        ("bert", "SequenceClassification", "classifier"),  # below it: bert.pooler.dense
+        ("distilbert", "SequenceClassification", "classifier"),  # below it: pre_classifier
+        ("roberta", "SequenceClassification", "classifier.out_proj"),  # below it: classifier.dense
+        ("electra", "SequenceClassification", "classifier.out_proj"),  # below it: classifier.dense
+        ("bert", "TokenClassification", "classifier"),
+        ("mobilebert", "QuestionAnswering", "qa_outputs"),
+    ],
+)
+def test_the_layer_that_gives_the_logits_alone_learns_at_the_rate_of_the_head(kind: str, auto: str, last: str) -> None:
+    import transformers
+
+    from compactbio.objectives.tasks import ClassLoss
+    from compactbio.spec.tuning import Tuning
+    from compactbio.training.task_model import TaskLearner, learning_rates
+
+    sizes = {"num_hidden_layers": 1, "num_labels": 2 if auto == "QuestionAnswering" else 5}
+    with torch.device("meta"):
+        model = getattr(transformers, f"AutoModelFor{auto}").from_config(
+            transformers.AutoConfig.for_model(kind, **sizes)
+        )
+    rates = learning_rates(TaskLearner(model, "texts", ClassLoss("classes")), Tuning(lr=0.1, head_lr=0.3))
+    faster = {name for name, rate in rates.items() if rate != 1.0}
+    assert faster == {f"model.{last}.weight", f"model.{last}.bias"}
+    assert rates[f"model.{last}.bias"] == pytest.approx(3.0)

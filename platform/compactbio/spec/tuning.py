@@ -70,9 +70,9 @@ class Tuning(Optimiser):
     """Start from the hyper-parameters of a paper; what stands beside it replaces single ones. One of `rohanian-ner`,
     `rohanian-re`, `rohanian-qa`, `lewis-sequence`, `lewis-classification`."""
 
-    new_lr: Annotated[float | None, Field(gt=0.0, le=1.0)] = None
-    """Peak learning rate of the weights that the pretrained model does not have (the task's head); `lr` when left
-    out. Few steps need a larger one."""
+    head_lr: Annotated[float | None, Field(gt=0.0, le=1.0)] = None
+    """Peak learning rate of the layer that gives the task's logits; `lr` when left out. Few steps need a larger one.
+    A pooler below that layer learns at `lr`, new or not."""
 
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """The learning rate of each layer is so many times that of the layer above it, the embeddings' that of the lowest

@@ -142,7 +142,7 @@ def _tune(
     learner = TaskLearner(loaded.model, kind.head.reading, kind.loss(rows), taught)
     engine = LocalEngine(
         learner,
-        build_optimiser(learner, tuning, scales=learning_rates(learner, tuning, loaded.new)),
+        build_optimiser(learner, tuning, scales=learning_rates(learner, tuning)),
         build_schedule(tuning, steps=num_steps, warmup_steps=round(tuning.warmup_share * num_steps)),
         max_grad_norm=tuning.max_grad_norm,
         device=scored.device,

@@ -118,18 +118,29 @@ def freeze(model: PreTrainedModel, tuning: Tuning, field: str) -> None:
             parameter.requires_grad_(False)
 
 
-def learning_rates(learner: TaskLearner, tuning: Tuning, new: frozenset[str]) -> dict[str, float]:
-    """Each parameter's share of the learning rate: more for new weights, less for each layer below the head."""
+def learning_rates(learner: TaskLearner, tuning: Tuning) -> dict[str, float]:
+    """Each parameter's share of the learning rate: `head_lr` for the last layer, less for each layer below the head."""
     depth = learner.model.config.num_hidden_layers
     rates = {}
-    for name, _ in learner.model.named_parameters():
+    for name, parameter in learner.model.named_parameters():
         layer = layer_of(name)
         below = depth - layer if layer is not None else (depth + 1 if "embeddings" in name else 0)
         rate = tuning.layer_decay**below
-        if name in new and tuning.new_lr is not None:
-            rate = tuning.new_lr / tuning.lr
+        if tuning.head_lr is not None and _gives_logits(name, parameter, learner.model):
+            rate = tuning.head_lr / tuning.lr
         rates[f"model.{name}"] = rate
     return rates
+
+
+def _gives_logits(name: str, parameter: Tensor, model: PreTrainedModel) -> bool:
+    """Whether it belongs to the layer that gives the logits: outside the encoder, with a line for each class.
+
+    Not to the layer between encoder and logits that heads on texts have (BERT's pooler, DistilBERT's `pre_classifier`,
+    RoBERTa's `classifier.dense`): at the rate that the last layer needs it saturates within a few steps, and the head
+    then gives every text the same logits.
+    """
+    outside = not name.startswith(f"{model.base_model_prefix}.")
+    return outside and parameter.shape[0] == model.config.num_labels
 
 
 def head_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
