@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from click.testing import CliRunner, Result
 
 Compactbio = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -32,5 +34,22 @@ def compactbio(hermetic_environment: dict[str, str]) -> Compactbio:
         return subprocess.run(
             command, cwd=folder, env=hermetic_environment, capture_output=True, text=True, timeout=400
         )
+
+    return run
+
+
+@pytest.fixture
+def refused(hermetic_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """`refused(folder, *arguments)`: what the command says of bad input, which it has to refuse. It runs in this
+    process, where the imports are done."""
+
+    def run(folder: Path, *arguments: str) -> str:
+        from compactbio.launch.cli import main
+
+        monkeypatch.chdir(folder)
+        with mock.patch.dict(os.environ, hermetic_environment, clear=True):
+            done: Result = CliRunner().invoke(main, arguments)
+        assert done.exit_code == 2, (done.output, done.exception)
+        return done.stderr
 
     return run

@@ -197,10 +197,7 @@ def test_its_models_predict(compactbio: Compactbio, folder: Path, undisturbed: t
     ],
 )
 def test_bad_input_is_one_message(
-    compactbio: Compactbio, folder: Path, tiny_model: Path, words: list[str], message: str
+    refused: Callable[..., str], folder: Path, tiny_model: Path, words: list[str], message: str
 ) -> None:
-    done = compactbio(folder, *(word.replace("MODEL", str(tiny_model)) for word in words))
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    assert message in refused(folder, *(word.replace("MODEL", str(tiny_model)) for word in words))
     assert not (folder / "runs").exists()

@@ -254,13 +254,17 @@ def test_plan_prints_the_arithmetic(compactbio: Compactbio, folder: Path, job: P
     ],
 )
 def test_bad_input_is_one_message_and_leaves_nothing(
-    compactbio: Compactbio, folder: Path, job: Path, overrides: list[str], words: str
+    refused: Callable[..., str], folder: Path, job: Path, overrides: list[str], words: str
 ) -> None:
     (folder / "empty.txt").write_text("\n\n")
     before = sorted(folder.rglob("*"))
     arguments = [part for override in [*overrides, "storage=elsewhere"] for part in ("--set", override)]
-    done = compactbio(folder, "run", str(job), *arguments)
-    assert done.returncode == 2, done.stderr
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+    assert words in refused(folder, "run", str(job), *arguments)
     assert [path for path in sorted(folder.rglob("*")) if path not in before] == []
+
+
+def test_bad_input_is_an_exit_code_of_the_process(compactbio: Compactbio, folder: Path, job: Path) -> None:
+    done = compactbio(folder, "run", str(job), "--set", "teacher=./nowhere", "--set", "storage=elsewhere")
+    assert done.returncode == 2, done.stderr
+    assert "teacher: there is no file or folder './nowhere'" in done.stderr
+    assert "Traceback" not in done.stderr
