@@ -57,6 +57,18 @@ def test_the_seven_recipes_plan_to_the_sizes_of_their_paper(recipe: str, million
     assert "not ready to run here:" in planned  # neither PubMed nor eight GPUs are
 
 
+def test_a_plan_says_all_that_fine_tuning_depends_on() -> None:
+    changes = ["layer_decay=0.9", "freeze_layers=2", "freeze_embeddings=true", "class_weights=balanced", "patience=3"]
+    overrides = [f"stages.finetune.tuning.{change}" for change in changes]
+    tasks = [f"stages.finetune.tasks.{name}.dev_share=0.1" for name in ("mentions", "systems")]
+    [tuning] = re.findall(r"tuning +all: (.*)", describe(load(QUICKSTART, overrides + tasks)))
+    assert tuning == (
+        "1 epochs of batch 4, lr 0.0001, the last layer's 0.03, times 0.9 for each layer down, cosine, the lowest 2 "
+        "layers frozen, embeddings frozen, balanced class weights, at most 96 tokens, the last weights, scored on dev "
+        "every epoch, stopped after 3 without gain"
+    )
+
+
 @pytest.mark.parametrize(
     ("override", "field", "words"),
     [

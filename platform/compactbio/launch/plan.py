@@ -145,10 +145,18 @@ def _finetune(spec: JobSpec, name: str, stage: Finetune, checked: preflight.Pref
 
 
 def _tuning(tuning: Tuning) -> str:
-    found = f"{tuning.preset}, " if tuning.preset else ""
-    found += f"{tuning.epochs} epochs of batch {tuning.batch}, lr {tuning.lr:g}, {tuning.schedule}"
-    found += f", at most {tuning.max_tokens} tokens, the {tuning.keep} weights"
-    if tuning.looks_at_dev:
-        every = f"{tuning.evaluate_every_steps} steps" if tuning.evaluate_every_steps else "epoch"
-        found += f", scored on dev every {every}"
-    return found + (f", stopped after {tuning.patience} without gain" if tuning.patience else "")
+    every = f"{tuning.evaluate_every_steps} steps" if tuning.evaluate_every_steps else "epoch"
+    parts = {
+        f"{tuning.preset}": tuning.preset,
+        f"{tuning.epochs} epochs of batch {tuning.batch}, lr {tuning.lr:g}": True,
+        f"the last layer's {tuning.head_lr or 0.0:g}": tuning.head_lr,
+        f"times {tuning.layer_decay:g} for each layer down": tuning.layer_decay < 1.0,
+        f"{tuning.schedule}": True,
+        f"the lowest {tuning.freeze_layers} layers frozen": tuning.freeze_layers,
+        "embeddings frozen": tuning.freeze_embeddings,
+        f"{tuning.class_weights} class weights": tuning.class_weights,
+        f"at most {tuning.max_tokens} tokens, the {tuning.keep} weights": True,
+        f"scored on dev every {every}": tuning.looks_at_dev,
+        f"stopped after {tuning.patience} without gain": tuning.patience,
+    }
+    return ", ".join(words for words, said in parts.items() if said)
