@@ -16,6 +16,37 @@ Found = dict[str, Any]
 Task = Callable[[int, Path, dict[str, Any]], Found]
 
 
+def distillation(model: Path, corpus: Path, *, num_workers: int, **training: Any) -> dict[str, Any]:
+    """A job under five terms; `training` is put into its section."""
+    return {
+        "name": "ranks",
+        "teacher": str(model),
+        "corpus": {"sources": [{"format": "lines", "files": str(corpus)}], "max_tokens": 24, "held_out": 0.1},
+        "cluster": {"num_workers": num_workers},
+        "stages": {
+            "distill": {
+                "kind": "distill",
+                "student": {"start": "teacher_layers", "layers": [1, 3]},
+                "objective": {
+                    "mlm": {"lambda": 1},
+                    "output": {"lambda": 5},
+                    "compact": {"lambda": 3, "layer_map": [1, 3]},
+                    "align": {"projection": "own"},
+                    "embed": {"lambda": {"0": 1, "2": 0}, "projection": "shared"},
+                },
+                "training": {
+                    "global_batch": 8,
+                    "micro_batch": 2,
+                    "lr": 0.002,
+                    "weight_decay": 0.1,
+                    "report_every_steps": 1,
+                    **training,
+                },
+            }
+        },
+    }
+
+
 def on_ranks(task: Task, num_workers: int, folder: Path, values: dict[str, Any]) -> list[Found]:
     """What `task(rank, folder, values)` found on each of so many workers; it returns what JSON can hold."""
     torch.multiprocessing.spawn(_run, (task, num_workers, str(folder), values), nprocs=num_workers)

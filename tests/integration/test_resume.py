@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from ranks import Found, on_ranks, without_dropout
+from ranks import Found, distillation, on_ranks, without_dropout
 
 from compactbio.data.build import build_store
 from compactbio.models.load import load_tokenizer
@@ -17,36 +18,7 @@ from compactbio.spec.load import from_raw
 STEPS, CUT, POISONED = 5, 2, 3
 
 
-def job(model: Path, corpus: Path, *, num_workers: int, **training: Any) -> dict[str, Any]:
-    return {
-        "name": "resume",
-        "teacher": str(model),
-        "corpus": {"sources": [{"format": "lines", "files": str(corpus)}], "max_tokens": 24, "held_out": 0.1},
-        "cluster": {"num_workers": num_workers},
-        "stages": {
-            "distill": {
-                "kind": "distill",
-                "student": {"start": "teacher_layers", "layers": [1, 3]},
-                "objective": {
-                    "mlm": {"lambda": 1},
-                    "output": {"lambda": 5},
-                    "compact": {"lambda": 3, "layer_map": [1, 3]},
-                    "align": {"projection": "own"},
-                },
-                "training": {
-                    "steps": STEPS,
-                    "global_batch": 8,
-                    "micro_batch": 2,
-                    "lr": 0.002,
-                    "schedule": "cosine",
-                    "warmup_steps": 2,
-                    "weight_decay": 0.1,
-                    "report_every_steps": 1,
-                    **training,
-                },
-            }
-        },
-    }
+job = partial(distillation, steps=STEPS, schedule="cosine", warmup_steps=2)
 
 
 def train(rank: int, folder: Path, values: dict[str, Any]) -> Found:

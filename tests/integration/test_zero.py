@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing
+from ranks import distillation
 from torch import distributed
 
 from compactbio.data.build import build_store
@@ -16,37 +17,6 @@ from compactbio.models.load import load_tokenizer
 from compactbio.spec.load import from_raw
 
 STEPS = 3
-
-
-def job(model: Path, corpus: Path, *, num_workers: int, micro_batch: int, zero_stage: int) -> dict[str, object]:
-    return {
-        "name": "zero",
-        "teacher": str(model),
-        "corpus": {"sources": [{"format": "lines", "files": str(corpus)}], "max_tokens": 24, "held_out": 0.1},
-        "cluster": {"num_workers": num_workers},
-        "stages": {
-            "distill": {
-                "kind": "distill",
-                "student": {"start": "teacher_layers", "layers": [1, 3]},
-                "objective": {
-                    "mlm": {"lambda": 1},
-                    "output": {"lambda": 5},
-                    "compact": {"lambda": 3, "layer_map": [1, 3]},
-                    "align": {"projection": "own"},
-                    "embed": {"lambda": {"0": 1, "2": 0}, "projection": "shared"},
-                },
-                "training": {
-                    "steps": STEPS,
-                    "global_batch": 8,
-                    "micro_batch": micro_batch,
-                    "lr": 0.002,
-                    "weight_decay": 0.1,
-                    "zero_stage": zero_stage,
-                    "report_every_steps": 1,
-                },
-            }
-        },
-    }
 
 
 def worker(rank: int, jobs: dict[str, dict[str, object]], num_workers: int, store: str, out: str) -> None:
@@ -104,7 +74,14 @@ LAYOUTS = {
 def runs(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict]]:
     folder = tmp_path_factory.mktemp("zero")
     jobs = {
-        name: job(tiny_model, tiny_corpus, num_workers=num_workers, micro_batch=micro_batch, zero_stage=zero_stage)
+        name: distillation(
+            tiny_model,
+            tiny_corpus,
+            num_workers=num_workers,
+            steps=STEPS,
+            micro_batch=micro_batch,
+            zero_stage=zero_stage,
+        )
         for name, (num_workers, micro_batch, zero_stage) in LAYOUTS.items()
     }
     spec = from_raw(next(iter(jobs.values())))
