@@ -76,11 +76,8 @@ class TaskModel:
 
     model: PreTrainedModel
     reading: Reading
-    new: frozenset[str]
-    """Names of its parameters that the pretrained model does not have."""
-
     digest: str
-    """Twelve hex digits of the weights that it does have."""
+    """Twelve hex digits of the weights that the pretrained model has."""
 
 
 def load_task_model(reference: str, field: str, head: Head, *, seed: int, online: bool) -> TaskModel:
@@ -95,8 +92,7 @@ def load_task_model(reference: str, field: str, head: Head, *, seed: int, online
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SpecError.at(field, f"'{reference}' cannot carry a head for this task: {reason}") from None
     model.config.update({TEXT_PAIRS: head.pairs})
-    new = frozenset(info["missing_keys"])
-    return TaskModel(model, head.reading, new, weights_digest(model, new))
+    return TaskModel(model, head.reading, weights_digest(model, new=frozenset(info["missing_keys"])))
 
 
 def fit_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
