@@ -75,7 +75,6 @@ class TaskModel:
     """A model with the head of a task."""
 
     model: PreTrainedModel
-    reading: Reading
     digest: str
     """Twelve hex digits of the weights that the pretrained model has."""
 
@@ -92,7 +91,7 @@ def load_task_model(reference: str, field: str, head: Head, *, seed: int, online
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SpecError.at(field, f"'{reference}' cannot carry a head for this task: {reason}") from None
     model.config.update({TEXT_PAIRS: head.pairs})
-    return TaskModel(model, head.reading, weights_digest(model, new=frozenset(info["missing_keys"])))
+    return TaskModel(model, weights_digest(model, new=frozenset(info["missing_keys"])))
 
 
 def fit_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
