@@ -50,6 +50,7 @@ def refused(hermetic_environment: dict[str, str], monkeypatch: pytest.MonkeyPatc
         with mock.patch.dict(os.environ, hermetic_environment, clear=True):
             done: Result = CliRunner().invoke(main, arguments)
         assert done.exit_code == 2, (done.output, done.exception)
+        assert "Traceback" not in done.stderr
         return done.stderr
 
     return run

@@ -50,8 +50,8 @@ def test_layers_below_the_head_learn_more_slowly() -> None:
     with torch.device("meta"):
         model = BertForTokenClassification(BertConfig(vocab_size=9, **sizes))
     learner = TaskLearner(model, "tokens", ClassLoss("tags"))
-    rates = learning_rates(learner, Tuning(lr=0.1, layer_decay=0.5))
-    assert rates["model.classifier.weight"] == 1.0
+    rates = learning_rates(learner, Tuning(lr=0.1, head_lr=0.3, layer_decay=0.5))
+    assert rates["model.classifier.weight"] == rates["model.classifier.bias"] == pytest.approx(3.0)
     assert rates["model.bert.encoder.layer.1.output.dense.weight"] == 0.5
     assert rates["model.bert.encoder.layer.0.output.dense.weight"] == 0.25
     assert rates["model.bert.embeddings.word_embeddings.weight"] == 0.125

@@ -57,7 +57,7 @@ def test_the_seven_recipes_plan_to_the_sizes_of_their_paper(recipe: str, million
     assert "not ready to run here:" in planned  # neither PubMed nor eight GPUs are
 
 
-def test_a_plan_says_all_that_fine_tuning_depends_on() -> None:
+def test_a_plan_says_how_layers_and_classes_are_weighed() -> None:
     changes = ["layer_decay=0.9", "freeze_layers=2", "freeze_embeddings=true", "class_weights=balanced", "patience=3"]
     overrides = [f"stages.finetune.tuning.{change}" for change in changes]
     tasks = [f"stages.finetune.tasks.{name}.dev_share=0.1" for name in ("mentions", "systems")]

@@ -131,8 +131,8 @@ def _gives_logits(name: str, parameter: Tensor, model: PreTrainedModel) -> bool:
     """Whether it belongs to the layer that gives the logits: outside the encoder, with a line for each class.
 
     Not to the layer between encoder and logits that heads on texts have (BERT's pooler, DistilBERT's `pre_classifier`,
-    RoBERTa's `classifier.dense`): at the rate that the last layer needs it saturates within a few steps, and the head
-    then gives every text the same logits.
+    RoBERTa's `classifier.dense`): at the rate that the last layer needs it saturates, and the head then gives every
+    text the same logits.
     """
     outside = not name.startswith(f"{model.base_model_prefix}.")
     return outside and parameter.shape[0] == model.config.num_labels
