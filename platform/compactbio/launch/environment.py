@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from compactbio.launch import fork_server
 from compactbio.spec.job import Cluster
 from compactbio.spec.references import DATA_ROOT
 from compactbio.storage.copies import SCRATCH, scratch
@@ -50,6 +51,13 @@ def prepare_driver() -> None:
 def allow_downloads(online: bool) -> None:
     """Lets the hub be asked, or not; to be called as early as `prepare_driver`, once the spec is known."""
     os.environ["HF_HUB_OFFLINE"] = "0" if online else "1"
+
+
+def start_fork_server(section: Cluster) -> None:
+    """Has the processes of a Ray that is started here forked with their imports done; to be called as early as
+    `allow_downloads`. On a cluster they start elsewhere, and what a GPU's libraries do in a fork was not tried."""
+    if cluster_address(section) is None and not section.use_gpu:
+        fork_server.start()
 
 
 def for_workers(*, use_gpu: bool, online: bool) -> dict[str, str]:

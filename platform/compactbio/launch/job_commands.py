@@ -45,6 +45,7 @@ def run(
     else:
         raise click.UsageError("name a SPEC, or the folder of a run with --resume")
     environment.allow_downloads(job.online)
+    environment.start_fork_server(job.cluster)
     from compactbio.launch.run import run_job
 
     _say_where(run_job(job, Console(stderr=True), resume=before, name=name))

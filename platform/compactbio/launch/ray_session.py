@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import ray
 
+from compactbio.launch import fork_server
 from compactbio.launch.environment import cluster_address
 from compactbio.launch.preflight import check_cores
 from compactbio.spec.base import SpecError
@@ -32,7 +33,9 @@ def ray_session(cluster: Cluster, env_vars: dict[str, str]) -> Iterator[None]:
             address=address or "local",
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env=_quoted_interpreter() | ({"env_vars": env_vars} if address else {}),
+            runtime_env=_interpreter([sys.executable]) | {"env_vars": env_vars}
+            if address
+            else _interpreter(fork_server.interpreter()),
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SpecError.at("cluster.address", f"cannot join Ray at '{address}': {error}") from None
@@ -62,7 +65,7 @@ def _check_reachable(address: str) -> None:
         ) from None
 
 
-def _quoted_interpreter() -> dict[str, str]:
-    """The path of this interpreter where it has to be quoted, which Ray does not do when it starts workers."""
-    quoted = shlex.quote(sys.executable)
+def _interpreter(command: list[str]) -> dict[str, str]:
+    """What starts Ray's workers, where that is not what Ray would take: it does not quote the path either."""
+    quoted = shlex.join(command)
     return {"py_executable": quoted} if quoted != sys.executable else {}

@@ -38,7 +38,7 @@ class DeepSpeedEngine:
         num_steps: int = 0,
     ) -> None:
         """With a `state` the engine goes on from it, `num_steps` steps into the schedule."""
-        deepspeed = _import_deepspeed()
+        deepspeed = import_deepspeed()
         self.device = device
         self.world_size = plan.num_workers
         self._zero_stage = training.zero_stage
@@ -246,12 +246,20 @@ def deepspeed_config(training: Training, plan: BatchPlan, precision: Precision) 
     }
 
 
-def _import_deepspeed() -> Any:
+def import_deepspeed() -> Any:
     """DeepSpeed, told not to compile its shared-memory collectives: gloo and NCCL do without, and so does a
     machine without a C++ compiler."""
     import logging
+    import sys
 
-    import deepspeed
+    mlflow = sys.modules.get("mlflow")
+    sys.modules["mlflow"] = None  # type: ignore[assignment]  # its autotuner imports it, which takes two seconds
+    try:
+        import deepspeed
+    finally:
+        del sys.modules["mlflow"]
+        if mlflow is not None:
+            sys.modules["mlflow"] = mlflow
     from deepspeed.ops import __compatible_ops__
 
     __compatible_ops__["deepspeed_shm_comm"] = False

@@ -1,0 +1,198 @@
+"""A fork server: a process that has done its imports once, and from which others are forked with them.
+
+Starting a worker costs seconds, nearly all of them imports, which each worker would pay again on the same cores.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import gc
+import json
+import os
+import random
+import runpy
+import selectors
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from compactbio.launch import fork_client
+
+_PR_SET_PDEATHSIG = 1
+
+
+ADDRESS = "COMPACTBIO_FORK_SERVER"
+"""The environment variable with the address of the server that this process may ask."""
+
+
+def start() -> None:
+    """Starts a server, unless there is one, that lives no longer than this process; see `interpreter`. Returns at once:
+    who asks the server waits for its imports."""
+    if ADDRESS in os.environ:
+        return
+    address = f"compactbio-{uuid.uuid4().hex}"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("\0" + address)  # an abstract name: no file is left, whatever happens
+        listening.listen(128)
+        command = [sys.executable, "-m", __name__, str(listening.fileno())]
+        subprocess.Popen(command, pass_fds=[listening.fileno()], stdin=subprocess.PIPE, start_new_session=True)
+    os.environ[ADDRESS] = address
+
+
+def interpreter() -> list[str]:
+    """What stands for this interpreter: with a script or `-m MODULE` behind it, a process is forked from the server.
+
+    The process has the environment, folder and standard streams of the command, and ends with it and with the server.
+    Where there is no server, or no more, it is the interpreter itself.
+    """
+    address = os.environ.get(ADDRESS)
+    if address is None:
+        return [sys.executable]
+    return [sys.executable, "-I", "-S", fork_client.__file__, address, sys.executable]
+
+
+def preload() -> None:
+    """What Ray's workers import, Ray excepted: it reads once, when it is imported, whose worker it is.
+
+    Nothing here may compute: threads do not outlast a fork.
+    """
+    import pandas
+    import pyarrow.fs
+    import transformers.models.bert.modeling_bert
+
+    from compactbio.training import finetune, stage_run
+    from compactbio.training.sharded import import_deepspeed
+
+    import_deepspeed()
+    assert pandas and pyarrow and transformers and finetune and stage_run
+    assert "ray" not in sys.modules
+
+
+def _fork(main: Callable[[], None]) -> int:
+    """The id of a process that runs `main`, ends as an interpreter does, and dies with this one."""
+    parent = os.getpid()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)  # it died before that
+            _end(main)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def _end(main: Callable[[], None]) -> NoReturn:
+    """Runs `main` and ends this process; never returns into what the parent was about to do."""
+    code = 0
+    try:
+        main()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if isinstance(error.code, str):
+            print(error.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    with suppress(BaseException):
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+class Server:
+    """Forks what it is asked for, and tells who asked how that ended."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        self._listening = listening
+        self._selector = selectors.DefaultSelector()
+
+    def serve(self) -> NoReturn:
+        """Until standard input is closed, which is when the process that started this one ends."""
+        gc.collect()
+        gc.freeze()  # or the first collection in a child would copy all pages
+        self._selector.register(self._listening, selectors.EVENT_READ, self._accept)
+        self._selector.register(0, selectors.EVENT_READ, partial(os._exit, 0))
+        while True:
+            for key, _ in self._selector.select():
+                key.data()
+
+    def _accept(self) -> None:
+        client, _ = self._listening.accept()
+        _, user, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if user != os.getuid():  # an abstract name is open to everybody on the machine
+            client.close()
+            return
+        try:
+            size, streams, _, _ = socket.recv_fds(client, 8, 3)
+            text = client.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
+            wanted = json.loads(text)
+        except (OSError, ValueError):
+            client.close()  # it was killed while it asked
+            return
+        pid = _fork(partial(self._become, wanted, streams))
+        for stream in streams:
+            os.close(stream)
+        ended = os.pidfd_open(pid)
+        self._selector.register(ended, selectors.EVENT_READ, partial(self._ended, pid, ended, client))
+        self._selector.register(client, selectors.EVENT_READ, partial(self._left, pid, client))
+        with suppress(OSError):
+            client.send(pid.to_bytes(8, "big"))
+
+    def _ended(self, pid: int, ended: int, client: socket.socket) -> None:
+        _, status = os.waitpid(pid, 0)
+        self._selector.unregister(ended)
+        os.close(ended)
+        with suppress(KeyError, ValueError):
+            self._selector.unregister(client)
+        with suppress(OSError):
+            client.send(status.to_bytes(8, "big"))
+        client.close()
+
+    def _left(self, pid: int, client: socket.socket) -> None:
+        """Who asked was killed, and meant the process."""
+        self._selector.unregister(client)
+        os.kill(pid, signal.SIGKILL)
+
+    def _become(self, wanted: dict[str, Any], streams: list[int]) -> None:
+        """Makes this process what `wanted` says, and runs it."""
+        os.setsid()
+        self._selector.close()
+        self._listening.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os.environ.clear()
+        os.environ.update(wanted["environment"])
+        os.chdir(wanted["folder"])
+        random.seed()
+        if numpy := sys.modules.get("numpy"):
+            numpy.random.seed()
+        first, *arguments = wanted["arguments"]
+        if first == "-m":
+            module, *arguments = arguments
+            sys.argv = [module, *arguments]
+            sys.path.insert(0, os.getcwd())
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = [first, *arguments]
+            sys.path.insert(0, str(Path(first).parent))
+            runpy.run_path(first, run_name="__main__")
+
+
+if __name__ == "__main__":
+    preload()
+    Server(socket.socket(fileno=int(sys.argv[1]))).serve()
