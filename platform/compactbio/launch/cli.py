@@ -76,7 +76,8 @@ def doctor() -> None:
 def report(run: str) -> None:
     """Write the report of a finished run or sweep anew, and print its table. RUN is a folder, or an address."""
     from compactbio.launch.run_folder import stored_run
-    from compactbio.reporting.page import REPORT_FOLDER, write_report
+    from compactbio.reporting.collect import REPORT_FOLDER
+    from compactbio.reporting.page import write_report
     from compactbio.reporting.sweep_page import write_sweep_report
 
     found = stored_run(run)

@@ -38,7 +38,8 @@ def on_ray(function: Callable[[Any], Any], items: list[Any]) -> Iterator[Any]:
 
     A task whose worker or node dies is done again.
     """
-    if not items:
+    if len(items) <= 1:  # there is nothing to spread, and Ray Data takes seconds to start
+        yield from in_turn(function, items)
         return
     import ray.data
 

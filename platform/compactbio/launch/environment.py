@@ -17,6 +17,7 @@ _DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # these settings stand beside those that a job was submitted with
     # Quieter and quicker.
+    "RAY_prestart_worker_first_driver": "0",  # none of ours is one of those
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # an actor, so a process, a start
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -28,6 +29,8 @@ _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_LOGGING_LEVEL": "ERROR",  # it warns of each model that it is not from a hub
 }
+DASHBOARD = "COMPACTBIO_RAY_DASHBOARD"
+"""The environment variable that is 0 where a Ray that is started here is to do without its dashboard."""
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # which Ray sets for the driver of a submitted job
 _CPU = {"DS_ACCELERATOR": "cpu"}
 
@@ -51,6 +54,11 @@ def prepare_driver() -> None:
 def allow_downloads(online: bool) -> None:
     """Lets the hub be asked, or not; to be called as early as `prepare_driver`, once the spec is known."""
     os.environ["HF_HUB_OFFLINE"] = "0" if online else "1"
+
+
+def wants_dashboard() -> bool:
+    """Whether a Ray that is started here gets its dashboard, which three seconds of the start go into."""
+    return os.environ.get(DASHBOARD) != "0"
 
 
 def start_fork_server(section: Cluster) -> None:

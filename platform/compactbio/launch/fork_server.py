@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import gc
+import importlib
 import json
 import os
 import random
@@ -19,61 +20,74 @@ import struct
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest import mock
 
-from compactbio.launch import fork_client
+from compactbio.launch import fork_setup_worker
+from compactbio.launch.fork_setup_worker import ADDRESS
 
 _PR_SET_PDEATHSIG = 1
 
 
-ADDRESS = "COMPACTBIO_FORK_SERVER"
-"""The environment variable with the address of the server that this process may ask."""
+_MODULES = (
+    "pandas",  # which Ray's own libraries import
+    "pyarrow.fs",
+    "transformers.models.bert.modeling_bert",
+    "compactbio.training.finetune",
+    "compactbio.training.stage_run",
+)
 
 
-def start() -> None:
-    """Starts a server, unless there is one, that lives no longer than this process; see `interpreter`. Returns at once:
-    who asks the server waits for its imports."""
+def start(modules: Sequence[str] = ()) -> None:
+    """Starts a server, unless there is one, that lives no longer than this process; see `interpreter`. It has the
+    imports of Ray's workers, and `modules`. Returns at once: who asks the server waits for its imports."""
     if ADDRESS in os.environ:
         return
     address = f"compactbio-{uuid.uuid4().hex}"
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind("\0" + address)  # an abstract name: no file is left, whatever happens
         listening.listen(128)
-        command = [sys.executable, "-m", __name__, str(listening.fileno())]
+        command = [sys.executable, "-m", __name__, str(listening.fileno()), *modules]
         subprocess.Popen(command, pass_fds=[listening.fileno()], stdin=subprocess.PIPE, start_new_session=True)
     os.environ[ADDRESS] = address
 
 
 def interpreter() -> list[str]:
-    """What stands for this interpreter: with a script or `-m MODULE` behind it, a process is forked from the server.
+    """What stands for this interpreter: with a script or `-m MODULE` after it, a process is forked from the server.
 
     The process has the environment, folder and standard streams of the command, and ends with it and with the server.
     Where there is no server, or no more, it is the interpreter itself.
     """
-    address = os.environ.get(ADDRESS)
-    if address is None:
-        return [sys.executable]
-    return [sys.executable, "-I", "-S", fork_client.__file__, address, sys.executable]
+    return [sys.executable, fork_setup_worker.__file__] if ADDRESS in os.environ else [sys.executable]
 
 
-def preload() -> None:
+@contextmanager
+def starting_rays_workers() -> Iterator[dict[str, Any]]:
+    """While a Ray is started inside the block, has it start its workers through the server. Yields the runtime
+    environment by which the raylet knows that a worker is to be set up; nothing where there is no server."""
+    if ADDRESS not in os.environ:
+        yield {}
+        return
+    from ray._private import ray_constants
+
+    with mock.patch.object(ray_constants, "SETUP_WORKER_FILENAME", fork_setup_worker.__file__):
+        yield {"env_vars": {ADDRESS: os.environ[ADDRESS]}}
+
+
+def _preload(modules: Sequence[str]) -> None:
     """What Ray's workers import, Ray excepted: it reads once, when it is imported, whose worker it is.
 
     Nothing here may compute: threads do not outlast a fork.
     """
-    import pandas
-    import pyarrow.fs
-    import transformers.models.bert.modeling_bert
-
-    from compactbio.training import finetune, stage_run
     from compactbio.training.sharded import import_deepspeed
 
+    for module in (*_MODULES, *modules):
+        importlib.import_module(module)
     import_deepspeed()
-    assert pandas and pyarrow and transformers and finetune and stage_run
     assert "ray" not in sys.modules
 
 
@@ -102,7 +116,7 @@ def _end(main: Callable[[], None]) -> NoReturn:
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
+            sys.stderr.write(f"{error.code}\n")
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1
@@ -113,7 +127,7 @@ def _end(main: Callable[[], None]) -> NoReturn:
     os._exit(code)
 
 
-class Server:
+class _Server:
     """Forks what it is asked for, and tells who asked how that ended."""
 
     def __init__(self, listening: socket.socket) -> None:
@@ -185,7 +199,7 @@ class Server:
         if first == "-m":
             module, *arguments = arguments
             sys.argv = [module, *arguments]
-            sys.path.insert(0, os.getcwd())
+            sys.path.insert(0, str(Path.cwd()))
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         else:
             sys.argv = [first, *arguments]
@@ -194,5 +208,5 @@ class Server:
 
 
 if __name__ == "__main__":
-    preload()
-    Server(socket.socket(fileno=int(sys.argv[1]))).serve()
+    _preload(sys.argv[2:])
+    _Server(socket.socket(fileno=int(sys.argv[1]))).serve()

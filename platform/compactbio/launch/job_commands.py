@@ -90,6 +90,7 @@ def evaluate(
     values = study(models=models, tasks=tasks, seeds=seeds, preset=preset, reference=reference, name=name)
     job = load_values(values, list(overrides))
     environment.allow_downloads(job.online)
+    environment.start_fork_server(job.cluster)
     from compactbio.launch.run import run_job
 
     _say_where(run_job(job, Console(stderr=True)))
@@ -123,6 +124,7 @@ def _resume_sweep(name: Path, storage: Path, *, changed: bool) -> None:
 
 def _sweep(searched: Sweep, *, resume: Path | None = None, name: str | None = None) -> None:
     environment.allow_downloads(searched.base.online)
+    environment.start_fork_server(searched.base.cluster)
     from compactbio.launch.sweep import run_sweep
 
     result = run_sweep(searched, Console(stderr=True), resume=resume, name=name)

@@ -17,7 +17,7 @@ from compactbio.launch.copying import Copying, sole_driver
 from compactbio.launch.failures import failures
 from compactbio.launch.following import Following, open_store
 from compactbio.launch.progress import Display, say, say_absent
-from compactbio.launch.ray_session import ray_session
+from compactbio.launch.ray_session import ray_beside
 from compactbio.launch.run_folder import (
     StoredRun,
     changes,
@@ -34,8 +34,7 @@ from compactbio.launch.stopping import Stopping
 from compactbio.launch.stopping import stopping as listening
 from compactbio.launch.sweep_folder import is_sweep_folder, resumed_sweep
 from compactbio.models.load import quiet_transformers
-from compactbio.reporting.collect import RESULTS_FILE, SPEC_FILE, collect, headline
-from compactbio.reporting.page import REPORT_FOLDER, write_report
+from compactbio.reporting.collect import REPORT_FOLDER, RESULTS_FILE, SPEC_FILE, collect, headline
 from compactbio.spec.job import Finetune, JobSpec
 from compactbio.spec.lineage import stage_tags
 from compactbio.spec.secrets import without_password
@@ -84,8 +83,7 @@ def run_job(spec: JobSpec, console: Console, *, resume: StoredRun | None = None,
     with ExitStack() as lock, ExitStack() as stack:  # the lock is given up last, when no worker is left
         if resume is not None:
             lease = lock.enter_context(sole_driver(resume, spoken))
-        stack.enter_context(ray_session(spec.cluster, env_vars))
-        store = open_store(uri, experiment, storage.folder)
+        store = ray_beside(stack, spec.cluster, env_vars, partial(open_store, uri, experiment, storage.folder))
         run = resume or StoredRun(storage, create_run_folder(spec, storage, name))
         folder = run.folder
         if resume is None:
@@ -191,6 +189,8 @@ def _run_stages(
             with failures(" + ".join(names), folder):
                 made |= stages.run_training(spec, names, folder, store, made, tags, stopping, journal, storage)
     (folder / RESULTS_FILE).write_text(json.dumps(results))
+    from compactbio.reporting.page import write_report  # matplotlib, scipy: two seconds that the start does without
+
     table = write_report(folder)
     _publish(spec, folder, journal)
     journal.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from compactbio.launch.failures import failures
 from compactbio.launch.following import Following, open_store
 from compactbio.launch.preflight import Absent
 from compactbio.launch.progress import say, say_absent
-from compactbio.launch.ray_session import ray_session
+from compactbio.launch.ray_session import ray_beside
 from compactbio.launch.run_folder import check_lasts, git_sha, locked
 from compactbio.launch.stopping import Stopping
 from compactbio.launch.stopping import stopping as listening
@@ -25,7 +26,6 @@ from compactbio.launch.sweep_folder import SHARED_FOLDER, create_sweep_folder, w
 from compactbio.launch.sweep_preflight import check_sweep
 from compactbio.launch.sweep_sources import Common, Confirming, Searching, trial_request
 from compactbio.models.load import quiet_transformers
-from compactbio.reporting.sweep_page import write_sweep_report
 from compactbio.reporting.sweep_results import SWEEP_RESULTS_FILE
 from compactbio.spec.job import STAGE_PREFIX, Finetune
 from compactbio.spec.points import num_trials
@@ -76,9 +76,8 @@ def run_sweep(sweep: Sweep, console: Console, *, resume: Path | None = None, nam
     with ExitStack() as lock, ExitStack() as stack:
         if resume is not None:
             lock.enter_context(locked(resume))
-        stack.enter_context(ray_session(base.cluster, env_vars))
+        mlflow = ray_beside(stack, base.cluster, env_vars, partial(open_store, uri, experiment, storage))
         fit = _fit(sweep)
-        mlflow = open_store(uri, experiment, storage)
         folder = resume or create_sweep_folder(sweep, name)
         if resume is None:
             lock.enter_context(locked(folder))
@@ -167,6 +166,8 @@ class _Running:
         searching.tidy()
         jobs = self._write_jobs(study)
         self._write_results(study, self._confirm(study, common, tags))
+        from compactbio.reporting.sweep_page import write_sweep_report  # seconds that the start does without
+
         table = write_sweep_report(self._folder)
         self._journal.artifact(self._folder / "report")
         self._journal.end()

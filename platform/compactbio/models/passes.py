@@ -6,13 +6,12 @@ import os
 import shutil
 from functools import partial
 from pathlib import Path
-
-import torch
-from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
+from typing import TYPE_CHECKING
 
 from compactbio.models.architecture import layer_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def checkpoint_activations(model: PreTrainedModel, kept: frozenset[int] = frozenset()) -> None:
@@ -21,6 +20,9 @@ def checkpoint_activations(model: PreTrainedModel, kept: frozenset[int] = frozen
 
     Raises ValueError for a model whose layers cannot do it.
     """
+    from torch.utils.checkpoint import checkpoint
+    from transformers.modeling_layers import GradientCheckpointingLayer  # seconds, which preflight does without
+
     layers = [
         (layer_of(f"{name}."), module)
         for name, module in model.named_modules()
@@ -38,6 +40,8 @@ def why_not_compile() -> str | None:
     """Why a model cannot be compiled for this machine's CPUs; None where it can."""
     if not shutil.which(os.environ.get("CXX", "g++")):
         return "there is no C++ compiler (g++) on this machine"
+    import torch
+
     if " " in (home := str(Path(torch.__file__).parent)):
         return f"PyTorch's compiler does not work in a folder with a space in its path: {home}"
     return None

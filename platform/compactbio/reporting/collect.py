@@ -18,6 +18,7 @@ from compactbio.tracking import journal, metrics
 
 RESULTS_FILE = "results.json"
 SPEC_FILE = "spec.yaml"
+REPORT_FOLDER = "report"
 HELD_OUT = "held_out_mlm/"
 """Before the name of a training stage: the last held-out MLM loss of its student."""
 

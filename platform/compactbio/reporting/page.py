@@ -7,12 +7,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader
 
 from compactbio.reporting import grid, plots, study, tables
-from compactbio.reporting.collect import Comparison, RunData, collect
+from compactbio.reporting.collect import REPORT_FOLDER, Comparison, RunData, collect
 from compactbio.reporting.grid import Grid
 from compactbio.tracking import metrics
 from compactbio.tracking.cell_files import PREDICTIONS_FILE
-
-REPORT_FOLDER = "report"
 
 
 def write_report(folder: Path) -> str:

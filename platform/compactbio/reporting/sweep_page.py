@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 
 from compactbio.reporting import sweep_plots
+from compactbio.reporting.collect import REPORT_FOLDER
 from compactbio.reporting.grid import Grid, html, markdown
-from compactbio.reporting.page import REPORT_FOLDER
 from compactbio.reporting.sweep_results import SweepResults, read_sweep, short_names
 
 _FEWEST = 2  # finished trials for a plot
