@@ -13,6 +13,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One process that has the imports, of which the commands of the integration tests are forked."""
+    chosen = [Path(each.partition("::")[0]).resolve() for each in config.args]
+    integration = Path(__file__).parent / "integration"
+    if any(integration.is_relative_to(path) or path.is_relative_to(integration) for path in chosen):
+        from commands import start_fork_server
+
+        start_fork_server()
+
+
 ROOT = Path(__file__).parents[1]
 WORDS = [
     "the",

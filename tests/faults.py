@@ -6,12 +6,12 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commands
 import psutil
 import torch
 import yaml
@@ -61,11 +61,8 @@ class Command:
 
     def start(self, *arguments: str) -> None:
         """The command with these arguments."""
-        command = [sys.executable, "-m", "compactbio.launch.cli", *arguments]
         with self._log.open("a") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=log, stderr=subprocess.STDOUT
-            )
+            self.process = commands.start(arguments, self.folder, self.environment, log)
 
     @property
     def log(self) -> str:
@@ -76,7 +73,7 @@ class Command:
         while not condition():
             assert self.process.poll() is None, f"ended with {self.process.returncode} before {what}:\n{self.log}"
             assert time.monotonic() < give_up, f"no {what} in {seconds} s:\n{self.log}"
-            time.sleep(0.1)
+            time.sleep(0.05)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -100,7 +97,7 @@ class Command:
                 process.kill()
 
     def family(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
+        return commands.family(self.process.pid)
 
 
 class Job(Command):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import commands
 import pytest
 from click.testing import CliRunner, Result
+
+from compactbio.launch.environment import DASHBOARD
 
 Compactbio = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -19,7 +21,7 @@ Compactbio = Callable[..., subprocess.CompletedProcess[str]]
 def hermetic_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """This environment with a home of its own, and without a token, a cluster or a tracking server of the user's."""
     home = tmp_path_factory.mktemp("home")
-    environment = {**os.environ, "HOME": str(home), "RAY_AUTH_MODE": "disabled"}
+    environment = {**os.environ, "HOME": str(home), "RAY_AUTH_MODE": "disabled", DASHBOARD: "0"}
     for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
         environment.pop(name, None)
     return environment
@@ -30,10 +32,7 @@ def compactbio(hermetic_environment: dict[str, str]) -> Compactbio:
     """`compactbio(folder, *arguments)` runs the command in `folder`."""
 
     def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "compactbio.launch.cli", *arguments]
-        return subprocess.run(
-            command, cwd=folder, env=hermetic_environment, capture_output=True, text=True, timeout=400
-        )
+        return commands.run(arguments, folder, hermetic_environment)
 
     return run
 
