@@ -19,6 +19,7 @@ import pytest
 import yaml
 from faults import Job, end, job
 
+from compactbio.launch.environment import DASHBOARD
 from compactbio.reporting import dashboards
 
 pytestmark = pytest.mark.skipif(
@@ -40,6 +41,7 @@ def live(
     """A job that would take an hour, behind its second checkpoint."""
     environment = {
         **hermetic_environment,
+        DASHBOARD: "1",  # it writes the file in which Prometheus finds the nodes
         "RAY_TMPDIR": str(temporary_folder),
         "RAY_metrics_report_interval_ms": "1000",
     }

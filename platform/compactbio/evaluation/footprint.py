@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,10 +56,13 @@ class Footprint:
         return None if self.peak_mib is None or self.libraries_mib is None else self.peak_mib - self.libraries_mib
 
 
-def measure(case: Case) -> Footprint:
-    """Runs the case in a fresh process. Raises RuntimeError with the last line of its errors when that fails."""
+def measure(case: Case, interpreter: Sequence[str] = (sys.executable,)) -> Footprint:
+    """Runs the case in a fresh process of the interpreter, which may have imports done: they are counted as libraries.
+
+    Raises RuntimeError with the last line of its errors when that fails.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", __name__], input=json.dumps(asdict(case)), capture_output=True, text=True
+        [*interpreter, "-m", __name__], input=json.dumps(asdict(case)), capture_output=True, text=True
     )
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -14,7 +14,7 @@ import click
 from compactbio import __version__
 from compactbio.launch import environment
 from compactbio.launch.data_commands import data, vocab
-from compactbio.launch.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, STOPPED
+from compactbio.launch.exit_codes import BAD_INPUT, FAILED, INTERRUPTED, STOPPED, run_and_exit
 from compactbio.launch.failures import JobFailedError
 from compactbio.launch.job_commands import bench, evaluate, plan, run, sweep
 from compactbio.launch.measure_command import measure
@@ -158,5 +158,10 @@ for _command in (run, plan, evaluate, measure, sweep, bench, data, vocab, submit
     main.add_command(_command)
 
 
+def run_main() -> None:
+    """The program `compactbio`."""
+    run_and_exit(main)
+
+
 if __name__ == "__main__":
-    main()
+    run_main()

@@ -5,7 +5,6 @@ Starting a worker costs seconds, nearly all of them imports, which each worker w
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import gc
 import importlib
@@ -28,6 +27,7 @@ from typing import Any, NoReturn
 from unittest import mock
 
 from compactbio.launch import fork_setup_worker
+from compactbio.launch.exit_codes import run_and_exit
 from compactbio.launch.fork_setup_worker import ADDRESS
 
 _PR_SET_PDEATHSIG = 1
@@ -102,29 +102,10 @@ def _fork(main: Callable[[], None]) -> int:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(1)  # it died before that
-            _end(main)
+            run_and_exit(main)
         finally:
             os._exit(1)
     return pid
-
-
-def _end(main: Callable[[], None]) -> NoReturn:
-    """Runs `main` and ends this process; never returns into what the parent was about to do."""
-    code = 0
-    try:
-        main()
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else int(error.code is not None)
-        if isinstance(error.code, str):
-            sys.stderr.write(f"{error.code}\n")
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        code = 1
-    with suppress(BaseException):
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
 
 
 class _Server:

@@ -16,6 +16,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from compactbio.evaluation.agreement import top_agreement
 from compactbio.evaluation.footprint import Case, measure
 from compactbio.evaluation.inference import Ids, export_onnx, load_model, onnx_provider, open_onnx
+from compactbio.launch import fork_server
 from compactbio.launch.doctor import gpu_names, processor
 from compactbio.launch.failures import JobFailedError
 from compactbio.models.count import encoder_parameters
@@ -67,7 +68,7 @@ def footprints(
     for name, path in models.items():
         tokenizer = load_tokenizer(path, name, online=False)
         batches = [[tokenizer(text, truncation=True, max_length=max_tokens)["input_ids"]] for text in texts]
-        found = measure(Case(path, "torch", "cpu", section.threads, section.rounds, batches))
+        found = measure(Case(path, "torch", "cpu", section.threads, section.rounds, batches), fork_server.interpreter())
         figures[name] = {
             "parameters": encoder_parameters(load_config(path, name, online=False)),
             "seconds_a_sentence": found.seconds,
