@@ -21,7 +21,6 @@ CLI = ("-m", "compactbio.launch.cli")
 _DRIVERS = (
     "alembic",
     "click",
-    "compactbio.launch.cli",
     "compactbio.launch.preflight",
     "compactbio.reporting.page",
     "compactbio.reporting.sweep_page",

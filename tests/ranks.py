@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import pickle
+import runpy
+import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commands
 import torch
-import torch.multiprocessing
 from torch import distributed
 
 Found = dict[str, Any]
@@ -49,20 +54,30 @@ def distillation(model: Path, corpus: Path, *, num_workers: int, **training: Any
 
 def on_ranks(task: Task, num_workers: int, folder: Path, values: dict[str, Any]) -> list[Found]:
     """What `task(rank, folder, values)` found on each of so many workers; it returns what JSON can hold."""
-    torch.multiprocessing.spawn(_run, (task, num_workers, str(folder), values), nprocs=num_workers)
-    return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(num_workers)]
+    request = folder / f"request-{uuid.uuid4().hex}"
+    request.write_bytes(pickle.dumps((str(inspect.getfile(task)), task.__name__, num_workers, str(folder), values)))
+    with request.with_suffix(".log").open("w+") as log:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        script = [__file__, str(request)]
+        workers = [
+            commands.Forked([*script, str(rank)], folder, environment, log.fileno(), log.fileno())
+            for rank in range(num_workers)
+        ]
+        codes = [worker.wait(300) for worker in workers]
+        log.seek(0)
+        assert codes == [0] * num_workers, log.read()
+    return [json.loads(Path(f"{request}-{rank}.json").read_text()) for rank in range(num_workers)]
 
 
-def _run(rank: int, task: Task, num_workers: int, folder: str, values: dict[str, Any]) -> None:
+def _run(request: Path, rank: int) -> None:
+    file, name, num_workers, folder, values = pickle.loads(request.read_bytes())
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(num_workers))
-    rendezvous = Path(folder) / f"rendezvous-{os.getppid()}-{num_workers}-{len(list(Path(folder).glob('done-*')))}"
-    distributed.init_process_group("gloo", rank=rank, world_size=num_workers, init_method=f"file://{rendezvous}")
+    rendezvous = f"file://{request}-rendezvous"
+    distributed.init_process_group("gloo", rank=rank, world_size=num_workers, init_method=rendezvous)
     torch.set_num_threads(1)
-    found = task(rank, Path(folder), values)
-    (Path(folder) / f"found-{rank}.json").write_text(json.dumps(found))
+    found = runpy.run_path(file)[name](rank, Path(folder), values)
+    Path(f"{request}-{rank}.json").write_text(json.dumps(found))
     distributed.barrier()
-    if rank == 0:
-        (Path(folder) / f"done-{os.getpid()}").touch()
     distributed.destroy_process_group()
 
 
@@ -70,3 +85,7 @@ def without_dropout(module: torch.nn.Module) -> None:
     for inner in module.modules():
         if isinstance(inner, torch.nn.Dropout):
             inner.p = 0.0
+
+
+if __name__ == "__main__":
+    _run(Path(sys.argv[1]), int(sys.argv[2]))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 import yaml
 from pubmed_files import copies, write_file
@@ -56,19 +56,21 @@ def store(compactbio: Compactbio, folder: Path) -> Path:
 def test_a_killed_build_goes_on_and_gives_the_same_store(
     compactbio: Compactbio, hermetic_environment: dict[str, str], folder: Path, store: Path
 ) -> None:
-    command = [sys.executable, "-m", "compactbio.launch.cli", "data", "build", "pubmed.yaml", "--set", "storage=killed"]
-    driver = subprocess.Popen(command, cwd=folder, env=hermetic_environment, stderr=subprocess.DEVNULL)
+    arguments = ["data", "build", "pubmed.yaml", "--set", "storage=killed"]
+    with Path(os.devnull).open("w") as nowhere:
+        driver = commands.start(arguments, folder, hermetic_environment, nowhere)
     while len(finished := list((folder / "killed").glob(FINISHED))) < 2:
         assert driver.poll() is None, "the build was over before it could be killed"
         time.sleep(0.02)
-    driver.send_signal(signal.SIGKILL)
+    driver.kill()
     driver.wait()
     assert len(finished) < NUM_FILES
     kept = {path: path.stat().st_ino for path in finished}
     assert not [path for path in (folder / "killed" / "stores").iterdir() if not path.name.startswith(".")]
 
     inodes: dict[Path, int] = {}
-    again = subprocess.Popen(command, cwd=folder, env=hermetic_environment, stdout=subprocess.DEVNULL)
+    with Path(os.devnull).open("w") as nowhere:
+        again = commands.start(arguments, folder, hermetic_environment, nowhere)
     while again.poll() is None:
         for path in kept:
             with suppress(FileNotFoundError):  # it is cleared away when the store is finished

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 import yaml
 from task_files import make_ner, make_relations
@@ -57,21 +54,12 @@ def undisturbed(compactbio: Compactbio, folder: Path, arguments: list[str]) -> t
 @pytest.fixture(scope="module")
 def killed(hermetic_environment: dict[str, str], folder: Path, arguments: list[str]) -> Path:
     """The run of a driver that was killed when some cells had ended and others had not."""
-    command = [sys.executable, "-m", "compactbio.launch.cli", *arguments, "--set", "storage=killed"]
-    driver = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=hermetic_environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    with Path(os.devnull).open("w") as nowhere:
+        driver = commands.start([*arguments, "--set", "storage=killed"], folder, hermetic_environment, nowhere)
     try:
-        deadline = time.monotonic() + 300
-        while time.monotonic() < deadline and len(_ended(folder / "killed")) < 2:
-            time.sleep(0.1)
+        commands.until(lambda: len(_ended(folder / "killed")) >= 2, "two cells", alive=driver)
     finally:
-        os.kill(driver.pid, signal.SIGKILL)
+        driver.kill()
         driver.wait()
     assert 2 <= len(_ended(folder / "killed")) < CELLS
     return next((folder / "killed").glob("study-*"))
@@ -107,13 +95,12 @@ def test_a_study_that_was_killed_goes_on_cell_by_cell(
 
 
 def test_sigterm_stops_a_study(hermetic_environment: dict[str, str], folder: Path, arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "compactbio.launch.cli", *arguments, "--set", "storage=stopped"]
-    driver = subprocess.Popen(command, cwd=folder, env=hermetic_environment, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and not _ended(folder / "stopped"):
-        time.sleep(0.1)
+    with (folder / "stopped.log").open("w") as log:
+        driver = commands.start([*arguments, "--set", "storage=stopped"], folder, hermetic_environment, log)
+    commands.until(lambda: _ended(folder / "stopped"), "a cell", alive=driver)
     driver.terminate()
-    _, told = driver.communicate(timeout=120)
+    driver.wait(120)
+    told = (folder / "stopped.log").read_text()
     assert driver.returncode == 75, told
     assert "stopped as asked" in told
     assert len(_ended(folder / "stopped")) < CELLS

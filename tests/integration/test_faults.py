@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import commands
 import faults
 import numpy as np
 import pytest
@@ -173,8 +174,8 @@ def test_mlflow_is_silent_and_then_there(new_job: NewJob, undisturbed: Job, tmp_
     assert same_weights(broken, undisturbed)
     with mlflow_server(tmp_path / "server", port) as uri:
         for _ in range(2):  # the second time there is nothing left to send
-            command = [sys.executable, "-m", "compactbio.launch.cli", "track", str(broken.run)]
-            subprocess.run(command, check=True, cwd=broken.folder, env=broken.environment)
+            done = commands.run(["track", str(broken.run)], broken.folder, broken.environment)
+            assert done.returncode == 0, done.stderr
         check(broken, undisturbed, uri)
 
 

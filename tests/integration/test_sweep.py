@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import commands
 import optuna
 import pytest
 import yaml
@@ -187,8 +186,7 @@ def test_the_best_trial_is_a_job_with_all_stages_and_is_confirmed_on_a_fresh_see
 
 
 def test_what_cannot_be_resumed_is_refused(folder: Path, hermetic_environment: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "compactbio.launch.cli", "sweep", "--resume", "another"]
-    done = subprocess.run(command, cwd=folder, env=hermetic_environment, capture_output=True, text=True)
+    done = commands.run(["sweep", "--resume", "another"], folder, hermetic_environment)
     assert done.returncode == 2 and "there is no sweep 'another'" in done.stderr
     sweep, same = resumed_sweep(Path("lambdas"), folder.parent)
     assert same == folder and sweep.spec.scale == {} and sweep.base.cluster.num_workers == 1

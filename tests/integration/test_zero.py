@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing
-from ranks import distillation
-from torch import distributed
+from ranks import Found, distillation, on_ranks
 
 from compactbio.data.build import build_store
 from compactbio.models.load import load_tokenizer
@@ -19,17 +16,9 @@ from compactbio.spec.load import from_raw
 STEPS = 3
 
 
-def worker(rank: int, jobs: dict[str, dict[str, object]], num_workers: int, store: str, out: str) -> None:
-    """One rank: for each job its losses, gradient norms, the size of its optimiser state, and the final weights."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(num_workers))
-    distributed.init_process_group(
-        "gloo", rank=rank, world_size=num_workers, init_method=f"file://{out}/rendezvous{num_workers}"
-    )
-    torch.set_num_threads(1)
-    found = {name: train(raw, rank, Path(store)) for name, raw in jobs.items()}
-    (Path(out) / f"{num_workers}-{rank}.json").write_text(json.dumps(found))
-    distributed.barrier()
-    distributed.destroy_process_group()
+def trainings(rank: int, folder: Path, values: dict[str, Any]) -> Found:
+    """Of each job its losses, gradient norms, the size of its optimiser state, and the final weights."""
+    return {name: train(raw, rank, Path(values["store"])) for name, raw in values["jobs"].items()}
 
 
 def train(raw: dict[str, object], rank: int, store: Path) -> dict[str, object]:
@@ -89,8 +78,7 @@ def runs(tiny_model: Path, tiny_corpus: Path, tmp_path_factory: pytest.TempPathF
     found = {}
     for world in (1, 2):
         mine = {name: raw for name, raw in jobs.items() if LAYOUTS[name][0] == world}
-        torch.multiprocessing.spawn(worker, (mine, world, str(store), str(folder)), nprocs=world)
-        ranks = [json.loads((folder / f"{world}-{rank}.json").read_text()) for rank in range(world)]
+        ranks = on_ranks(trainings, world, folder, {"jobs": mine, "store": str(store)})
         found |= {name: [of_rank[name] for of_rank in ranks] for name in mine}
     return found
 

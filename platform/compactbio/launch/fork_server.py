@@ -180,6 +180,7 @@ class _Server:
         if first == "-m":
             module, *arguments = arguments
             sys.argv = [module, *arguments]
+            sys.modules.pop(module, None)  # as in an interpreter that has just started
             sys.path.insert(0, str(Path.cwd()))
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         else:
