@@ -19,7 +19,7 @@ from pubmed_files import copies, write_file
 
 Compactbio = Callable[..., Any]
 
-NUM_FILES, RECORDS = 8, 2500
+NUM_FILES, RECORDS = 8, 700
 FINISHED = "stores/.building-*/pieces/[0-9]*/piece.json"
 
 

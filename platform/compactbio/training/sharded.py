@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -248,18 +251,22 @@ def deepspeed_config(training: Training, plan: BatchPlan, precision: Precision) 
 
 def import_deepspeed() -> Any:
     """DeepSpeed, told not to compile its shared-memory collectives: gloo and NCCL do without, and so does a
-    machine without a C++ compiler."""
-    import logging
-    import sys
+    machine without a C++ compiler.
 
-    mlflow = sys.modules.get("mlflow")
-    sys.modules["mlflow"] = None  # type: ignore[assignment]  # its autotuner imports it, which takes two seconds
+    Two things that are not used here are kept from it: its autotuner imports mlflow, in two seconds, and its optimiser
+    Muon compiles a function when it is imported, for which PyTorch's compiler is imported, in five.
+    """
+    modules: dict[str, Any] = sys.modules
+    mlflow = modules.get("mlflow")
+    modules["mlflow"] = None
     try:
         import deepspeed
     finally:
-        del sys.modules["mlflow"]
+        del modules["mlflow"]
         if mlflow is not None:
-            sys.modules["mlflow"] = mlflow
+            modules["mlflow"] = mlflow
+    with mock.patch.object(torch, "compile", lambda function: function):
+        import deepspeed.runtime.zero.muon.original_muon
     from deepspeed.ops import __compatible_ops__
 
     __compatible_ops__["deepspeed_shm_comm"] = False
