@@ -18,7 +18,7 @@ import yaml
 from mlflow import MlflowClient
 from safetensors.torch import load_file
 
-STEPS, REPORT, SAVE = 400, 5, 20
+STEPS, REPORT, SAVE, EVALUATE = 100, 5, 10, 25
 REPORTED = [1, *range(REPORT, STEPS + 1, REPORT)]
 
 
@@ -41,7 +41,7 @@ def job(model: Path, corpus: Path, **changes: Any) -> dict[str, Any]:
                     "zero_stage": 2,
                     "report_every_steps": REPORT,
                     "held_out_rows": 8,
-                    "evaluate_every_steps": 100,
+                    "evaluate_every_steps": EVALUATE,
                     "checkpoints": {"every_steps": SAVE, "keep_last": 3},
                     **changes,
                 },

@@ -22,8 +22,8 @@ from mlflow import MlflowClient
 
 from compactbio.tracking.journal import has_ended
 
-SWEPT = 400  # steps of a trial
-STEPS = 3000  # enough for what happens to the job before it ends
+SWEPT = 100  # steps of a trial
+STEPS = 1200  # enough for what happens to the job before it ends
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from compactbio.data.batches import Batch
 from compactbio.models.attention import make_observable
 from compactbio.models.forward import Needs, forward
 from compactbio.models.load import load_masked_lm, load_shape
-from compactbio.models.passes import checkpoint_activations, compile_encoder, why_not_compile
+from compactbio.models.passes import checkpoint_activations
 from compactbio.models.student import build_student, check_fit, random_student, student_config
 from compactbio.objectives.objective import Objective
 from compactbio.spec.base import SpecError
@@ -117,23 +117,6 @@ def test_activations_computed_again_give_the_same_gradients_and_take_less_memory
     for expected, found in zip(plain, again, strict=True):
         torch.testing.assert_close(found, expected)
     assert less < 0.75 * everything
-
-
-@pytest.mark.skipif(why_not_compile() is not None, reason=str(why_not_compile()))
-def test_a_compiled_encoder_says_the_same_for_batches_of_any_length(batch: Batch) -> None:
-    torch.manual_seed(1)
-    model = AutoModelForMaskedLM.from_config(BertConfig(**SIZES | {"num_hidden_layers": 1})).eval()
-    make_observable(model)
-    shorter = Batch(batch.input_ids[:, :7], batch.real[:, :7], batch.scored[:, :7], batch.labels)
-    needs = Needs(logits="all", hidden=frozenset({1}))
-    with torch.no_grad():
-        plain = [forward(model, some, needs).logits for some in (batch, shorter)]
-        names = set(model.state_dict())
-        compile_encoder(model)
-        compiled = [forward(model, some, needs).logits for some in (batch, shorter)]
-    assert set(model.state_dict()) == names
-    for expected, found in zip(plain, compiled, strict=True):
-        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[3]], ids=lambda config: config.model_type)

@@ -75,9 +75,11 @@ def train_to_the_end(
 
 def _fit(requests: list[StageRequest], num_workers: int, cluster: Cluster, storage: Path) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
-    TorchTrainer(
+    from compactbio.launch.trainer import Trainer
+
+    Trainer(
         train,
         torch_config=TorchConfig(timeout_s=max(1800, round(120 * cluster.hang_minutes))),
         train_loop_config={"stages": requests},

@@ -27,6 +27,7 @@ _DEFAULTS = {
     "TRANSFORMERS_VERBOSITY": "error",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # the journal tries again
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_LOGGING_LEVEL": "ERROR",  # it warns of each model that it is not from a hub
 }
 DASHBOARD = "COMPACTBIO_RAY_DASHBOARD"

@@ -31,8 +31,7 @@ from compactbio.launch.exit_codes import run_and_exit
 from compactbio.launch.fork_setup_worker import ADDRESS
 
 _PR_SET_PDEATHSIG = 1
-
-
+_servers: list[subprocess.Popen[bytes]] = []  # it ends when this process does: that closes its standard input
 _MODULES = (
     "pandas",  # which Ray's own libraries import
     "pyarrow.fs",
@@ -52,7 +51,9 @@ def start(modules: Sequence[str] = ()) -> None:
         listening.bind("\0" + address)  # an abstract name: no file is left, whatever happens
         listening.listen(128)
         command = [sys.executable, "-m", __name__, str(listening.fileno()), *modules]
-        subprocess.Popen(command, pass_fds=[listening.fileno()], stdin=subprocess.PIPE, start_new_session=True)
+        _servers.append(
+            subprocess.Popen(command, pass_fds=[listening.fileno()], stdin=subprocess.PIPE, start_new_session=True)
+        )
     os.environ[ADDRESS] = address
 
 
@@ -108,7 +109,7 @@ def _fork(main: Callable[[], None]) -> int:
     return pid
 
 
-class _Server:
+class Server:
     """Forks what it is asked for, and tells who asked how that ended."""
 
     def __init__(self, listening: socket.socket) -> None:
@@ -191,4 +192,4 @@ class _Server:
 
 if __name__ == "__main__":
     _preload(sys.argv[2:])
-    _Server(socket.socket(fileno=int(sys.argv[1]))).serve()
+    Server(socket.socket(fileno=int(sys.argv[1]))).serve()
