@@ -140,7 +140,9 @@ class Job(Command):
         client = MlflowClient(tracking_uri=uri or f"sqlite:///{self.folder / 'runs' / 'mlflow.db'}")
         experiment = client.get_experiment_by_name("faulty")
         assert experiment is not None
-        runs = client.search_runs([experiment.experiment_id], "tags.stage = 'distill'")
+        runs = client.search_runs(
+            [experiment.experiment_id], f"tags.stage = 'distill' and tags.job = '{self.run.name}'"
+        )
         assert len(runs) == 1, [run.data.tags for run in runs]
         assert runs[0].info.status == "FINISHED"
         return [(point.step, point.value) for point in client.get_metric_history(runs[0].info.run_id, metric)]

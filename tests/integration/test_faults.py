@@ -113,6 +113,7 @@ def test_a_run_is_stopped_hangs_and_has_no_room_while_mlflow_is_silent(
     door.silence()
     with small_disk(tmp_path / "disk") as disk:
         broken = new_job(storage=disk / "job")
+        broken.environment = {**broken.environment, "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}  # 30 unless told
         broken.start("job.yaml", "--set", f"tracking.uri={door.address}")
         broken.until(lambda: '"step": 20,' in journal(broken), "step 20")
         asked = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,9 @@ from compactbio.spec.base import SpecError
 from compactbio.spec.ontology_tasks import BranchTask, MentionTask, OntologyTask
 from compactbio.spec.references import locate_file
 
+_cache = lru_cache(maxsize=2)  # two tasks of one ontology ask for it, and a sweep's check for each value that it tries
+_File = tuple[Path, int, int]
+"""A file as it is now: its path, the time of its last change, its size."""
 _WORD = re.compile(r"\w+|[^\w\s]")
 _SHORTEST_NAME = 4  # characters; shorter ones are abbreviations that collide with ordinary words
 
@@ -27,21 +31,22 @@ def read_mentions(task: MentionTask) -> Sets[TaggedText]:
     The longest match from the left counts, whatever its case. Labels found by matching are distant: what the ontology
     calls by another name stays untagged.
     """
-    concepts = _concepts(task)
+    tags = ["O", f"B-{task.entity}", f"I-{task.entity}"]
+    return _split(_mentions(_file(task), task.entity), task, tags)
+
+
+@_cache
+def _mentions(file: _File, entity: str) -> list[TaggedText]:
+    concepts = _concepts(file)
     names = _names(concepts)
     lengths = _lengths(names)
-    tags = ["O", f"B-{task.entity}", f"I-{task.entity}"]
-    examples = []
-    for concept in concepts.values():
-        words = _WORD.findall(concept.definition)
-        if words:
-            examples.append(TaggedText(concept.id, words, _tag(words, names, lengths, task.entity)))
-    return _split(examples, task, tags)
+    found = ((concept.id, _WORD.findall(concept.definition)) for concept in concepts.values())
+    return [TaggedText(id_, words, _tag(words, names, lengths, entity)) for id_, words in found if words]
 
 
 def read_branches(task: BranchTask) -> Sets[LabelledText]:
     """The definitions of the concepts below `task.root`; the labels are the names of its children."""
-    concepts = _concepts(task)
+    concepts = _concepts(_file(task))
     branches = [concept.id for concept in concepts.values() if task.root in concept.parents]
     if not branches:
         raise SpecError.at("tasks", f"no concept of {task.text} has the parent '{task.root}' (root)")
@@ -54,9 +59,15 @@ def read_branches(task: BranchTask) -> Sets[LabelledText]:
     return _split(examples, task, [concepts[branch].name for branch in branches])
 
 
-def _concepts(task: OntologyTask) -> dict[str, Concept]:
-    path: Path = locate_file(task.text, "tasks")
-    return {concept.id: concept for concept in read_concepts(path)}
+def _file(task: OntologyTask) -> _File:
+    path = locate_file(task.text, "tasks")
+    status = path.stat()
+    return path, status.st_mtime_ns, status.st_size
+
+
+@_cache
+def _concepts(file: _File) -> dict[str, Concept]:
+    return {concept.id: concept for concept in read_concepts(file[0])}
 
 
 def _names(concepts: dict[str, Concept]) -> set[tuple[str, ...]]:
