@@ -49,6 +49,7 @@ class Forked:
         with Path(os.devnull).open() as nothing:
             streams = [nothing.fileno(), stdout, stderr]
             self.pid = ask(self._server, arguments, environment, str(folder), streams)
+        self.parent = psutil.Process(self.pid).ppid()
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while it runs."""

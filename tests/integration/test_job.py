@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import commands
 import pytest
 import yaml
 
@@ -93,9 +94,10 @@ def job(folder: Path, ontology: Path, tiny_model: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(compactbio: Compactbio, folder: Path, job: Path) -> tuple[Path, str]:
-    """The run's folder and what the command printed."""
-    done = compactbio(folder, "run", str(job))
+def finished(hermetic_environment: dict[str, str], folder: Path, job: Path) -> tuple[Path, str]:
+    """The run's folder and what the command printed, in an interpreter that does its imports and starts its own fork
+    server."""
+    done = commands.as_typed(["run", str(job)], folder, hermetic_environment)
     assert done.returncode == 0, done.stderr
     [run] = [path for path in (folder / "runs").iterdir() if path.name.startswith("small-")]
     return run, done.stdout
