@@ -4,21 +4,16 @@
 umask 077
 python=$(command -v "${PYTHON:-python3}") || { echo "there is no ${PYTHON:-python3}; set PYTHON" >&2; exit 2; }
 bin=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")
-ray=$bin/ray
-if [ ! -x "$ray" ]; then
+if [ ! -x "$bin/ray" ]; then
   echo "there is no Ray beside $bin/python; set PYTHON to the interpreter that compactbio is installed for" >&2
   exit 2
 fi
-case "$bin" in
-  *[[:space:]]*)
-    echo "Ray cannot start a node from a folder with a space in its path ($bin)" >&2
-    exit 2
-    ;;
-esac
 state=${COMPACTBIO_NODE:-$HOME/.compactbio/node} # one folder a node: its process and its log
 mkdir -p "$state"
-export PATH="$bin:$PATH"                         # submitted jobs call `python`
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=${RAY_USAGE_STATS_ENABLED:-0}
+
+# shellcheck source-path=SCRIPTDIR source=links.sh
+. "$(dirname "${BASH_SOURCE[0]}")/links.sh"
 
 # On a loopback address Ray would name the node, and listen, by the machine's own one, but for this switch.
 loopback_only() {
@@ -31,7 +26,17 @@ start_node() {
     echo "a node runs already (process $(cat "$state/pid")); cluster/stop.sh stops it" >&2
     exit 1
   fi
-  setsid "$ray" start --block --disable-usage-stats "$@" >"$state/node.log" 2>&1 </dev/null &
+  case "$bin" in
+    *[[:space:]]*) # Ray does not quote it when it starts workers: it gets a link, which stop.sh removes
+      local links
+      links=$(mktemp -d /tmp/compactbio-XXXXXXXX)
+      echo "$links" >"$state/links"
+      ln -s "$(dirname "$bin")" "$links/python"
+      bin=$links/python/$(basename "$bin")
+      ;;
+  esac
+  export PATH="$bin:$PATH" # submitted jobs call `python`
+  setsid "$bin/python" -m ray.scripts.scripts start --block --disable-usage-stats "$@" >"$state/node.log" 2>&1 </dev/null &
   local pid=$!
   echo "$pid" >"$state/pid"
   for _ in $(seq 600); do
@@ -63,6 +68,7 @@ wait_for_dashboard() {
 give_up() {
   kill "$(cat "$state/pid")" 2>/dev/null || true
   rm -f "$state/pid"
+  remove_links
   cat "$state/node.log" >&2
   echo "$1" >&2
   exit 1

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import commands
 from conftest import ROOT
 
 COMMAND = [sys.executable, "-m", "compactbio.launch.cli"]
@@ -76,7 +77,7 @@ class Head:
 
     def compactbio(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Runs the command in the head's folder, with further environment variables."""
-        return self.run([*COMMAND, *arguments], **environment)
+        return commands.run(arguments, self.folder, self.environment | environment)
 
     def run(self, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -33,7 +33,7 @@ _DRIVERS = (
 
 
 def start_fork_server() -> None:
-    """Starts the server of which the commands of all tests, and their Ray workers, are forked."""
+    """Starts the server, unless it is there, of which the commands of all tests, and their Ray workers, are forked."""
     fork_server.start(_DRIVERS)
 
 
@@ -87,6 +87,7 @@ class Forked:
 
 def start(arguments: Sequence[str], folder: Path, environment: dict[str, str], output: IO[Any]) -> Forked:
     """`compactbio` with these arguments; what it says goes to the file."""
+    start_fork_server()
     shared = environment | {ADDRESS: os.environ[ADDRESS]}
     return Forked([*CLI, *arguments], folder, shared, output.fileno(), output.fileno())
 
@@ -95,6 +96,7 @@ def run(
     arguments: Sequence[str], folder: Path, environment: dict[str, str], timeout: float = 400.0
 ) -> subprocess.CompletedProcess[str]:
     """What `compactbio` with these arguments comes to."""
+    start_fork_server()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         shared = environment | {ADDRESS: os.environ[ADDRESS]}
         process = Forked([*CLI, *arguments], folder, shared, out.fileno(), err.fileno())

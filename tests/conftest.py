@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -93,9 +92,3 @@ def make_tiny_corpus(path: Path) -> Path:
     lines = [" ".join(draw.choices(WORDS, k=draw.randint(4, 30))) for _ in range(200)]
     path.write_text("\n".join(lines) + "\n")
     return path
-
-
-def skip_where_no_node_starts() -> None:
-    """`ray start` does not quote the path of its interpreter."""
-    if " " in sys.prefix:
-        pytest.skip(f"`ray start` does not work from a folder with a space in its path ({sys.prefix})")

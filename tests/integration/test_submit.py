@@ -16,7 +16,7 @@ import psutil
 import pytest
 import yaml
 from cluster_head import Head
-from conftest import ROOT, skip_where_no_node_starts
+from conftest import ROOT
 from faults import REPORT, job
 from mlflow import MlflowClient
 
@@ -28,7 +28,6 @@ STEPS = 1200  # enough for what happens to the job before it ends
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    skip_where_no_node_starts()
     started = Head(tmp_path_factory.mktemp("head"))
     try:
         started.start()
@@ -78,6 +77,27 @@ def test_a_head_listens_on_loopback_alone(head: Head) -> None:
     listening = [at for each in processes for at in each.net_connections() if at.status == psutil.CONN_LISTEN]
     assert head.dashboard_port in {at.laddr.port for at in listening}
     assert {at.laddr.ip for at in listening} <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+
+
+def test_a_job_joins_a_cluster(head: Head, tiny_model: Path, tiny_corpus: Path) -> None:
+    training = {"steps": 2, "global_batch": 8, "lr": 1e-3, "report_every_steps": 1}
+    spec = {
+        "name": "joined",
+        "teacher": str(tiny_model),
+        "corpus": {"sources": [{"format": "lines", "files": str(tiny_corpus)}], "max_tokens": 32, "held_out": 0.1},
+        "cluster": {"address": f"127.0.0.1:{head.port}"},
+        "storage": "joined runs",
+        "stages": {
+            "adapt": {"kind": "pretrain", "student": {"start": "checkpoint", "model": "teacher"}, "training": training}
+        },
+    }
+    (head.folder / "joined.yaml").write_text(yaml.safe_dump(spec))
+    done = head.compactbio("run", "joined.yaml")
+    assert done.returncode == 0, done.stderr
+    [run] = (head.folder / "joined runs").glob("joined-*")
+    assert (run / "adapt" / "model" / "model.safetensors").exists()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", head.port)) == 0, "the job took the cluster down with it"
 
 
 def test_what_cannot_be_submitted_is_one_message(head: Head, distillation: Path, tmp_path: Path) -> None:
@@ -216,7 +236,7 @@ def test_a_job_outlives_its_terminal_and_its_head(head: Head, distillation: Path
     assert f"the same is running as {first['job']}" in refused.stderr
 
     terminal = head.follow("jobs", "logs", first["job"], "--follow")
-    time.sleep(5)
+    assert terminal.stdout is not None and terminal.stdout.readline()  # it is connected
     head.stop()
     said, _ = terminal.communicate(timeout=60)
     assert terminal.returncode == 1
