@@ -3,9 +3,9 @@
 
 umask 077
 python=$(command -v "${PYTHON:-python3}") || { echo "there is no ${PYTHON:-python3}; set PYTHON" >&2; exit 2; }
-bin=$(dirname "$("$python" -c 'import sys; print(sys.executable)')")
-if [ ! -x "$bin/ray" ]; then
-  echo "there is no Ray beside $bin/python; set PYTHON to the interpreter that compactbio is installed for" >&2
+python=$("$python" -c 'import sys; print(sys.executable)') # the interpreter itself, where it was a wrapper
+if [ ! -x "$(dirname "$python")/ray" ]; then
+  echo "there is no Ray beside $python; set PYTHON to the interpreter that compactbio is installed for" >&2
   exit 2
 fi
 state=${COMPACTBIO_NODE:-$HOME/.compactbio/node} # one folder a node: its process and its log
@@ -26,17 +26,20 @@ start_node() {
     echo "a node runs already (process $(cat "$state/pid")); cluster/stop.sh stops it" >&2
     exit 1
   fi
-  case "$bin" in
-    *[[:space:]]*) # Ray does not quote it when it starts workers: it gets a link, which stop.sh removes
+  remove_links # of a node that was killed
+  local bin
+  bin=$(dirname "$python")
+  case "$python" in
+    *[!A-Za-z0-9_@%+=:,./-]*) # Ray does not quote it when it starts workers: it gets a link, which stop.sh removes
       local links
       links=$(mktemp -d /tmp/compactbio-XXXXXXXX)
       echo "$links" >"$state/links"
-      ln -s "$(dirname "$bin")" "$links/python"
+      ln -s "$(dirname "$bin")" "$links/python" # to the folder: beside it a virtual environment has its pyvenv.cfg
       bin=$links/python/$(basename "$bin")
       ;;
   esac
   export PATH="$bin:$PATH" # submitted jobs call `python`
-  setsid "$bin/python" -m ray.scripts.scripts start --block --disable-usage-stats "$@" >"$state/node.log" 2>&1 </dev/null &
+  setsid "$bin/$(basename "$python")" -m ray.scripts.scripts start --block --disable-usage-stats "$@" >"$state/node.log" 2>&1 </dev/null &
   local pid=$!
   echo "$pid" >"$state/pid"
   for _ in $(seq 600); do

@@ -22,7 +22,7 @@ if [ -n "${RAY_AUTH_TOKEN:-}" ]; then
   token="in RAY_AUTH_TOKEN"
 else
   token=${RAY_AUTH_TOKEN_PATH:-$HOME/.ray/auth_token}
-  "$bin/python" -m ray.scripts.scripts get-auth-token --generate >/dev/null 2>&1
+  "$python" -m ray.scripts.scripts get-auth-token --generate >/dev/null 2>&1
 fi
 export RAY_JOB_START_TIMEOUT_SECONDS=${RAY_JOB_START_TIMEOUT_SECONDS:-604800} # jobs wait a week for their turn
 start_node --head --node-ip-address="$address" --port="$port" \
