@@ -6,15 +6,8 @@ import sys
 
 from ray.cluster_utils import Cluster
 
-from compactbio.launch import fork_server
-
 
 def main() -> None:
-    with fork_server.starting_rays_workers():  # else each worker does its imports
-        serve()
-
-
-def serve() -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     print(cluster.address, flush=True)

@@ -6,7 +6,6 @@ These take minutes: `make test-faults` runs them.
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -26,8 +25,6 @@ import yaml
 from door import Door
 from faults import EVALUATE, REPORTED, SAVE, STEPS, Job, job, said, same_weights
 from mlflow_server import mlflow_server
-
-from compactbio.launch.fork_setup_worker import ADDRESS
 
 pytestmark = pytest.mark.faults
 
@@ -259,7 +256,7 @@ class Nodes:
     def __init__(self, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(Path(faults.__file__).with_name("two_nodes.py"))],
-            env=environment | {ADDRESS: os.environ[ADDRESS]},
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

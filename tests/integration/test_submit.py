@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 
 from compactbio.tracking.journal import has_ended
 
-SWEPT = 100  # steps of a trial
+SWEPT = 400  # steps of a trial
 STEPS = 1200  # enough for what happens to the job before it ends
 
 

@@ -19,7 +19,7 @@ from compactbio.tracking.journal import has_ended, series
 from compactbio.training.checkpoint import newest_step
 
 LR, LAMBDA = "stages.distill.training.lr", "stages.distill.objective.mlm.lambda"
-TRIALS, STEPS, SAVE = 8, 100, 10
+TRIALS, STEPS, SAVE = 8, 200, 20
 INFINITE = 1e39
 
 
