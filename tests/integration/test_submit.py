@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import shutil
 import socket
 import subprocess
@@ -237,7 +238,7 @@ def test_a_job_outlives_its_terminal_and_its_head(head: Head, distillation: Path
     assert f"the same is running as {first['job']}" in refused.stderr
 
     terminal = head.follow("jobs", "logs", first["job"], "--follow")
-    assert terminal.stdout is not None and terminal.stdout.readline()  # it is connected
+    assert select.select([terminal.stdout], [], [], 60)[0], "the log is not followed"
     head.stop()
     said, _ = terminal.communicate(timeout=60)
     assert terminal.returncode == 1
